@@ -1,0 +1,78 @@
+"""stepwell trains PyTorch models by recipes: stacks of techniques, each switched on by one line.
+
+The public names are found when first asked for: `import stepwell` imports none of them, nor torch.
+
+>>> import stepwell
+>>> "fit" in dir(stepwell)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell import techniques
+    from stepwell.core.batch import Batch
+    from stepwell.engine.train_step import TrainStep
+    from stepwell.models.registry import model
+    from stepwell.recipe.estimators import Classifier, Regressor
+    from stepwell.recipe.fit import fit
+    from stepwell.recipe.job import Job, Recipe
+    from stepwell.recipe.verbs import check, evaluate, explain, predict, resume, train
+    from stepwell.report.page import write_report
+
+__version__ = "0.1.0"
+
+# Public name -> where it lives. (The report function is not called `report`: that is the package that holds it.)
+_HOMES = {
+    "Batch": "stepwell.core.batch",
+    "Classifier": "stepwell.recipe.estimators",
+    "Job": "stepwell.recipe.job",
+    "Recipe": "stepwell.recipe.job",
+    "Regressor": "stepwell.recipe.estimators",
+    "TrainStep": "stepwell.engine.train_step",
+    "check": "stepwell.recipe.verbs",
+    "evaluate": "stepwell.recipe.verbs",
+    "explain": "stepwell.recipe.verbs",
+    "fit": "stepwell.recipe.fit",
+    "model": "stepwell.models.registry",
+    "predict": "stepwell.recipe.verbs",
+    "resume": "stepwell.recipe.verbs",
+    "train": "stepwell.recipe.verbs",
+    "write_report": "stepwell.report.page",
+}
+
+__all__ = [
+    "Batch",
+    "Classifier",
+    "Job",
+    "Recipe",
+    "Regressor",
+    "TrainStep",
+    "__version__",
+    "check",
+    "evaluate",
+    "explain",
+    "fit",
+    "model",
+    "predict",
+    "resume",
+    "techniques",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "techniques":
+        return importlib.import_module("stepwell.techniques")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"stepwell has no {name!r}; its names are {', '.join(__all__)}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

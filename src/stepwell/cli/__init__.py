@@ -1,0 +1,1 @@
+"""The command line: verbs only, each of which calls one public function."""

@@ -1,0 +1,70 @@
+"""The gradients of a step, as the grad slot sees them: ordinary tensors, or the flat memory behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Gradients:
+    """Parameters with their gradients. Iterating gives the parameters.
+
+    Args:
+        parameters: those that have a gradient.
+        spans: flat 1-D tensors that together cover exactly the same gradients, where the engine has laid them out;
+            an elementwise change of the spans is a change of every gradient at a fraction of the calls.
+    """
+
+    __slots__ = ("_norm", "parameters", "spans", "tensors")
+
+    def __init__(self, parameters: Sequence[Tensor], spans: Sequence[Tensor] | None = None) -> None:
+        self.parameters = list(parameters)
+        self.tensors: list[Tensor] = [p.grad for p in self.parameters if p.grad is not None]
+        self.spans: list[Tensor] = self.tensors if spans is None else list(spans)
+        self._norm: Tensor | None = None
+
+    @staticmethod
+    def of(parameters: Gradients | Iterable[Tensor]) -> Gradients:
+        """Wrap any iterable of parameters; those without a gradient are left out."""
+        if isinstance(parameters, Gradients):
+            return parameters
+        return Gradients([p for p in parameters if p.grad is not None])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.parameters)
+
+    def norm(self) -> Tensor:
+        """Global L2 norm, a scalar, computed once until the gradients change.
+
+        Over separate tensors it is the norm of their norms, with the bits of torch's clip_grad_norm_.
+        """
+        if self._norm is None:
+            if len(self.spans) == 1:
+                self._norm = torch.linalg.vector_norm(self.spans[0])
+            elif self.spans:
+                self._norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.spans, 2.0)))
+            else:
+                self._norm = torch.zeros(())
+        return self._norm
+
+    def changed(self) -> None:
+        """Forget the norm: whoever writes to `tensors` or `spans` directly says so."""
+        self._norm = None
+
+    def scale_(self, factor: Tensor | float) -> None:
+        """Multiply every gradient by a factor, in place."""
+        self.changed()
+        if len(self.spans) == 1:
+            self.spans[0].mul_(factor)
+        elif self.spans:
+            torch._foreach_mul_(self.spans, factor)  # type: ignore[arg-type]
+
+    def clip_(self, max_norm: float) -> Tensor:
+        """Scale so that the global norm is at most `max_norm`; the norm before, a scalar. torch's rule and bits."""
+        norm = self.norm()
+        # On the host a look at the norm is cheaper than four tiny operations whose factor would be exactly 1.
+        if norm.device.type != "cpu" or not norm.item() + 1e-6 < max_norm * 0.999999:
+            self.scale_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm

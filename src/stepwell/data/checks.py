@@ -1,0 +1,79 @@
+"""Checks of values before anything trains on them: finite, with the place of the first bad one."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from stepwell.core.batch import Tree
+from stepwell.core.errors import DataError
+
+logger = logging.getLogger("stepwell.data")
+
+# Rows are checked some at a time, so that memory-mapped data never has to fit in memory; beyond the limit, reading
+# all of it would delay the first step by minutes.
+_CHUNK_BYTES = 64 << 20
+_LARGEST_CHECKED = 4 << 30
+
+
+def require_finite(tensor: Tensor, what: str, *, columns: list[str] | None = None, where: str | None = None) -> None:
+    """Refuse NaN and Inf.
+
+    Args:
+        tensor: (N, ...); only floating types are looked at.
+        what: "inputs", "targets", "weights", for the message.
+        columns: names of the second dimension, where it has names.
+        where: the file it came from.
+
+    Raises:
+        DataError: naming row (counted from 0) and column of the first bad value.
+
+    >>> require_finite(torch.tensor([[1.0], [float("nan")]]), "inputs", columns=["age"])
+    Traceback (most recent call last):
+    ...
+    stepwell.core.errors.DataError: inputs hold nan in row 1, column 'age'; expected finite numbers. Drop or impute that row (rows are counted from 0).
+    """  # noqa: E501
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    row_bytes = tensor[0].numel() * tensor.element_size()
+    if row_bytes * len(tensor) > _LARGEST_CHECKED:
+        logger.info("%s are larger than %d GiB and were not checked for NaN and Inf", what, _LARGEST_CHECKED >> 30)
+        return
+    rows = max(_CHUNK_BYTES // max(row_bytes, 1), 1)
+    for start in range(0, len(tensor), rows):
+        part = tensor[start : start + rows]
+        # A sum is non-finite wherever a value is, and one pass without a mask; a sum that overflows is looked at too.
+        if bool(torch.isfinite(part.sum())):
+            continue
+        bad = torch.nonzero(~torch.isfinite(part))
+        if len(bad):
+            _refuse(float(part[tuple(bad[0])]), [int(place) for place in bad[0]], start, what, columns, where)
+
+
+def _refuse(value: float, place: list[int], start: int, what: str, columns: list[str] | None, where: str | None) -> None:
+    row, rest = start + place[0], place[1:]
+    column = ""
+    if rest and columns is not None:
+        column = f", column {columns[rest[0]]!r}"
+    elif rest:
+        column = f", column {rest[0] if len(rest) == 1 else tuple(rest)}"
+    raise DataError(
+        f"{what} hold {value:g} in row {row}{column}",
+        expected="finite numbers",
+        fix="Drop or impute that row (rows are counted from 0)",
+        where=where,
+    )
+
+
+def require_finite_tree(tree: Tree, what: str) -> None:
+    """`require_finite` for every tensor of a tree, saying which one."""
+    if isinstance(tree, Tensor):
+        require_finite(tree, what)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            require_finite_tree(value, f"{what}[{key!r}]")
+    elif isinstance(tree, (list, tuple)):
+        for place, value in enumerate(tree):
+            require_finite_tree(value, f"{what}[{place}]")

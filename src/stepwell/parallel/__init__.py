@@ -1,0 +1,1 @@
+"""Many processes that train one model: sums over a process group."""

@@ -1,0 +1,75 @@
+"""The delivered model of a run folder: built again from what stands beside its weights, never from code in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stepwell.core.errors import RunFolderError
+from stepwell.core.signature import Signature
+from stepwell.engine.storage import read_json
+from stepwell.models import registry
+
+
+@dataclass
+class Delivered:
+    """A trained model with what is needed to use it on new data."""
+
+    model: nn.Module
+    description: dict[str, Any]
+
+    @property
+    def preparation(self) -> Any:
+        """What was fitted on the training data, see `stepwell.data.preparation`."""
+        from stepwell.data.preparation import Preparation
+
+        return Preparation.from_dict(self.description["preparation"])
+
+
+def load_delivered(folder: Path) -> Delivered:
+    """The model of a finished run.
+
+    Raises:
+        RunFolderError: no such run, it isn't finished, or its files don't fit together.
+    """
+    place = Path(folder) / "model"
+    if not place.is_dir():
+        there = (Path(folder) / "job.yaml").exists()
+        raise RunFolderError(
+            f"{folder} holds no trained model",
+            expected="the folder of a finished run",
+            fix=f"Finish it first: `stepwell resume {folder}`" if there else "Give the folder that `stepwell train` printed",
+        )
+    try:
+        description = read_json(place / "model.json")
+        weights = _weights(place)
+        spec = description["model"]
+        model = registry.build(spec["name"], Signature.from_dict(description["signature"]), spec["settings"], seed=0)
+        model.load_state_dict(weights)
+    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise RunFolderError(
+            f"the model in {place} can't be loaded: {error}",
+            expected="model.safetensors and model.json as a run wrote them",
+            fix="Train again, or continue the run with `stepwell resume`",
+        ) from error
+    return Delivered(model.eval(), description)
+
+
+def _weights(place: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        loaded: dict[str, Any] = load((place / "model.safetensors").read_bytes())
+    except SafetensorError as error:
+        raise RuntimeError(f"model.safetensors is damaged ({error})") from error
+    return loaded
+
+
+def load_model(folder: str) -> nn.Module:
+    """Just the module, for example as a teacher."""
+    return load_delivered(Path(folder)).model

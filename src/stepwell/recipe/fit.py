@@ -1,0 +1,151 @@
+"""`stepwell.fit`: train a module on data that Python holds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from torch.utils.data import IterableDataset
+
+from stepwell.core.errors import DataError, JobError
+from stepwell.data.examples import Examples
+from stepwell.data.from_python import examples_of
+from stepwell.data.iterable import IterableSource, iterable_batches
+from stepwell.engine.run_folder import RunFolder
+from stepwell.recipe.job import Job, Recipe
+from stepwell.recipe.preflight import preflight
+from stepwell.recipe.record import reopen_folder, save_model, start_folder, write_result
+from stepwell.recipe.run import Assembly, Ingredients, Run
+
+logger = logging.getLogger("stepwell.fit")
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    *,
+    val: Any = None,
+    recipe: Recipe | None = None,
+    budget: str = "10 epochs",
+    seed: int = 0,
+    out: str | Path | None = None,
+    existing: Literal["refuse", "resume"] = "refuse",
+    progress: Any = None,
+    **settings: Any,
+) -> Run:
+    """Train a module, in place, by a recipe.
+
+    Args:
+        model: any nn.Module; a dict of inputs is passed by keyword, a list or tuple by position.
+        data: (inputs, targets[, weights]) of tensors, arrays or frames, a Dataset, an iterable Dataset or a DataLoader.
+        val: validation data of any of these kinds; None evaluates nothing.
+        recipe: how to train; None takes AdamW at 1e-3 with a one-cycle schedule and clipping at norm 1.
+        budget: planned work: "60 epochs", "500 steps", "2M tokens".
+        seed: of every random draw.
+        out: folder for checkpoints, metrics and the model; None writes nothing.
+        existing: what to do where `out` already holds this job's run: refuse, or continue it from its newest checkpoint
+            (the data must be the same).
+        progress: a live watcher, see `stepwell.engine.history.Progress`.
+        settings: any other field of `Job`: task, device, workers, evaluate_every, checkpoint_every, log_every, stop, keep.
+
+    Returns:
+        Run: model, history, best, metrics, stop_reason, steps.
+
+    Raises:
+        JobError, DataError: something doesn't fit; nothing was trained.
+        TrainingStopped: a non-finite loss; the weights are those before it.
+
+    >>> import torch
+    >>> x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)); y = (x.sum(1) > 0).long()
+    >>> run = fit(torch.nn.Linear(4, 2), (x, y), budget="3 epochs")
+    >>> run.steps, run.stop_reason
+    (6, 'budget spent')
+    """
+    refuse_unknown_settings(settings)
+    job = Job(recipe=recipe or default_recipe(), budget=budget, seed=seed, **settings)
+    parts = ingredients(model, data, val, job)
+    folder, begun = None, False
+    if out is not None:
+        begun = existing == "resume" and (Path(out) / "job.yaml").exists()
+        folder = reopen_folder(Path(out), job) if begun else start_folder(Path(out), job)
+    try:
+        return _train(parts, folder, progress, begun)
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+def _train(parts: Ingredients, folder: RunFolder | None, progress: Any, begun: bool) -> Run:
+    started = time.perf_counter()
+    assembly = Assembly(parts, folder=folder, progress=progress)
+    preflight(assembly)
+    if begun:
+        assembly.trainer.resume()
+    run = assembly.finish()
+    if folder is not None:
+        save_model(folder, run.model, {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"})
+        write_result(folder, run, seconds=time.perf_counter() - started)
+    return run
+
+
+def default_recipe() -> Recipe:
+    """What `fit` does when it isn't told: AdamW 1e-3, one cycle, clipping at norm 1, batches of 32."""
+    return Recipe(optimizer={"name": "adamw"}, schedule={"name": "one_cycle"}, techniques=[{"name": "clip_norm"}])
+
+
+def refuse_unknown_settings(settings: dict[str, Any]) -> None:
+    """Settings of `fit` are fields of Job; anything else is a mistake."""
+    from stepwell.core.errors import nearest
+
+    known = {"task", "device", "workers", "evaluate_every", "checkpoint_every", "log_every", "stop", "keep"}
+    for name in settings:
+        if name not in known:
+            raise JobError(f"fit has no argument {name!r}", expected="a field of Job", fix=nearest(name, known))
+
+
+def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
+    """Data in whatever form, as examples or sources."""
+    if not isinstance(model, nn.Module):
+        raise JobError(
+            f"model is {type(model).__name__}",
+            expected="a torch.nn.Module object",
+            fix="Pass an instance, e.g. torch.nn.Linear(4, 2)",
+        )
+    train: Any = examples_of(data)
+    if isinstance(train, IterableDataset):
+        size = job.recipe.batch_size
+        if size == "full":
+            raise DataError(
+                "batch_size is full but the data has no known length", expected="a number", fix="Set e.g. batch_size=64"
+            )
+        train = IterableSource(train, batch_size=size, seed=job.seed)
+    validation: Any = None if val is None else examples_of(val)
+    if isinstance(validation, IterableDataset):
+        dataset = validation
+        validation = lambda: iterable_batches(dataset, batch_size=256)  # noqa: E731
+    elif validation is not None:
+        require_same_shapes(train, validation)
+    return Ingredients(job, model, train, validation)
+
+
+def require_same_shapes(train: Any, validation: Examples) -> None:
+    """Refuse validation data whose samples look different from the training data's."""
+    import torch
+
+    from stepwell.core.batch import tree_leaves
+
+    if not hasattr(train, "batch"):
+        return
+    one = torch.zeros(1, dtype=torch.int64)
+    left, right = train.batch(one), validation.batch(one)
+    for what in ("inputs", "targets"):
+        shapes = [[tuple(leaf.shape[1:]) for leaf in tree_leaves(getattr(batch, what))] for batch in (left, right)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{what} of the validation data have shape {shapes[1]} a sample, those of the training data {shapes[0]}",
+                expected="the same shapes",
+                fix="Prepare both in the same way",
+            )

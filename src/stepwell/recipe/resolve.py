@@ -1,0 +1,232 @@
+"""Resolving: every value that a recipe leaves open is derived from the data, with its reason on record."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepwell.core.batch import Batch
+from stepwell.core.catalog import lookup, record_of
+from stepwell.core.clock import Horizon
+from stepwell.core.duration import Duration
+from stepwell.core.errors import JobError
+from stepwell.core.slots import Objective
+from stepwell.engine.trainer import Plan
+from stepwell.recipe.job import Job, Recipe
+from stepwell.recipe.tasks import Task, infer_task, task_of
+
+ROWS = 400  # of training windows a run writes unless told otherwise
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A value that nobody wrote down, and why it is what it is."""
+
+    path: str
+    value: Any
+    reason: str
+
+
+@dataclass
+class Facts:
+    """What resolving may know about the data.
+
+    Args:
+        num_samples: of the training part; None where it has no known length.
+        steps_per_epoch: None likewise.
+        sample: a few training examples, as a batch.
+        class_counts: training samples of each class, where targets are class numbers.
+        num_outputs: width of the model's output, where known.
+        validated: whether there is a validation part.
+    """
+
+    num_samples: int | None
+    steps_per_epoch: int | None
+    sample: Batch
+    class_counts: list[int] | None = None
+    num_outputs: int | None = None
+    validated: bool = False
+
+
+@dataclass
+class Resolved:
+    """A recipe with nothing left open.
+
+    Args:
+        base: the objective without its modifiers: what evaluation measures.
+        techniques: everything beside objective and optimizer, in the order in which it acts.
+    """
+
+    base: Objective
+    optimizer: Any
+    techniques: list[Any]
+    horizon: Horizon
+    plan: Plan
+    task: Task | None
+    log_every: int
+    derived: list[Derived] = field(default_factory=list)
+
+
+def resolve(job: Job, facts: Facts) -> Resolved:
+    """Settle everything that depends on data and budget.
+
+    Raises:
+        JobError: something needs a fact that the data doesn't have, or the budget can't be counted.
+    """
+    recipe, derived = job.recipe, []
+    horizon = _horizon(job, facts)
+    derived.append(Derived("budget", f"{horizon.total_steps} steps", f"{job.budget}" + _per_epoch(facts)))
+    task = _task(job, facts, derived)
+    base = _objective(recipe, task, derived)
+    techniques = [_completed(item, facts, derived) for item in recipe.techniques]
+    if recipe.schedule is not None:
+        techniques.append(_completed(recipe.schedule, facts, derived))
+    plan = _plan(job, recipe, horizon, facts, derived)
+    if job.log_every is None:
+        log_every = -(-horizon.total_steps // ROWS)
+        derived.append(Derived("log_every", f"{log_every} steps", f"at most {ROWS} rows a run"))
+    else:
+        log_every = horizon.steps(job.log_every, name="log_every")
+    for item in [*techniques, recipe.optimizer]:
+        _durations(item, horizon, derived)
+    return Resolved(base, recipe.optimizer, techniques, horizon, plan, task, log_every, derived)
+
+
+def _horizon(job: Job, facts: Facts) -> Horizon:
+    size = float(facts.num_samples or 0) if job.recipe.batch_size == "full" else float(job.recipe.batch_size)
+    targets = facts.sample.targets
+    per_sample = 0.0
+    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.dim() > 1:
+        per_sample = float(targets[0].numel())
+    return Horizon.of(job.budget, steps_per_epoch=facts.steps_per_epoch, samples_per_step=size, tokens_per_step=size * per_sample)
+
+
+def _per_epoch(facts: Facts) -> str:
+    if facts.steps_per_epoch is None:
+        return ""
+    return f"; {facts.num_samples} training samples make {facts.steps_per_epoch} steps an epoch"
+
+
+def _task(job: Job, facts: Facts, derived: list[Derived]) -> Task | None:
+    if job.task is not None:
+        return task_of(job.task)
+    record = record_of(job.recipe.objective)
+    custom = job.recipe.objective is not None and record is None
+    task = None if custom else infer_task(facts.sample.targets, record.id if record else None)
+    if custom and isinstance(facts.sample.targets, Tensor):
+        integer = not facts.sample.targets.is_floating_point()
+        task = infer_task(facts.sample.targets, None) if integer else None
+    derived.append(Derived("task", task.name if task else None, "from the targets and the objective"))
+    return task
+
+
+def _objective(recipe: Recipe, task: Task | None, derived: list[Derived]) -> Objective:
+    if recipe.objective is None:
+        if task is None:
+            raise JobError(
+                "no objective is given and the targets don't say which fits",
+                expected="an objective",
+                fix='Give one, e.g. objective="cross_entropy", or a callable (outputs, targets) -> loss',
+            )
+        derived.append(Derived("recipe.objective", task.objective, f"the objective of the task {task.name}"))
+        made: Objective = lookup(task.objective, slot="objective", role="base").factory()
+        return made
+    if isinstance(recipe.objective, Objective):
+        return recipe.objective
+    from stepwell.core.callable_loss import as_objective
+
+    return as_objective(recipe.objective)
+
+
+def _completed(item: Any, facts: Facts, derived: list[Derived]) -> Any:
+    """Fill in what only the data can say."""
+    record = record_of(item)
+    assert record is not None, "recipes hold technique objects"
+    names = {entry.name for entry in dataclasses.fields(item)}
+    if "num_classes" in names and item.num_classes is None and (facts.num_outputs or facts.class_counts):
+        value = facts.num_outputs or len(facts.class_counts or ())
+        derived.append(Derived(f"{record.id}.num_classes", value, "the width of the model's output"))
+        item = dataclasses.replace(item, num_classes=value)
+    if record.id == "class_weights" and item.weights == "balanced":
+        if facts.class_counts is None:
+            raise JobError(
+                'class_weights.weights is "balanced" but the targets are not class numbers',
+                expected="a task with classes",
+                fix="List the weights, or leave class_weights out",
+            )
+        from stepwell.techniques.objective.class_weights import balanced_weights
+
+        weights = balanced_weights(facts.class_counts)
+        derived.append(
+            Derived("class_weights.weights", [round(w, 4) for w in weights], "samples / (classes * samples of the class)")
+        )
+        item = dataclasses.replace(item, weights=weights)
+    if record.id == "distillation" and isinstance(item.teacher, str):
+        from stepwell.recipe.delivered import load_model
+
+        item = dataclasses.replace(item, teacher=load_model(item.teacher))
+    return item
+
+
+def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: Facts, derived: list[Derived]) -> Plan:
+    observers = {record_of(item).id: item for item in recipe.techniques if record_of(item) is not None}  # type: ignore[union-attr]
+    early = observers.get("early_stopping")
+    for name in ("early_stopping", "target_reached"):
+        if name in observers and not facts.validated:
+            raise JobError(
+                f"{name} is in the recipe but there is no validation data",
+                expected="validation data to watch",
+                fix=f"Set split: {{validation: 0.2}} (or give val=), or leave {name} out",
+            )
+    monitor = early.monitor if early is not None else "loss"
+    deliver = "best" if early is not None else "last"
+    reason = (
+        "early_stopping restores the best weights" if early is not None else "no early_stopping: the schedule ends with the best"
+    )
+    derived.append(Derived("deliver", deliver, reason))
+    return Plan(
+        horizon,
+        evaluate_every=_steps(job.evaluate_every, horizon, "evaluate_every") if facts.validated else None,
+        checkpoint_every=_steps(job.checkpoint_every, horizon, "checkpoint_every"),
+        max_seconds=Duration.parse(job.stop.max_time, name="stop.max_time").amount if job.stop.max_time else None,
+        monitor=monitor,
+        deliver=deliver,
+        keep=job.keep,
+        on_nonfinite=recipe.on_nonfinite,
+    )
+
+
+def _steps(duration: str, horizon: Horizon, name: str) -> int | None:
+    parsed = Duration.parse(duration, name=name)
+    if parsed.unit == "epochs" and horizon.steps_per_epoch is None:
+        return max(horizon.total_steps // 20, 1)
+    return horizon.steps(parsed, name=name) or None
+
+
+def _durations(item: Any, horizon: Horizon, derived: list[Derived]) -> None:
+    record = record_of(item)
+    if record is None:
+        return
+    for entry in dataclasses.fields(item):
+        value = getattr(item, entry.name)
+        if not isinstance(value, str) or not value[:1].isdigit():
+            continue
+        try:
+            steps = horizon.steps(value, name=f"{record.id}.{entry.name}")
+        except JobError:
+            continue
+        if not value.endswith("steps"):
+            derived.append(Derived(f"{record.id}.{entry.name}", f"{steps} steps", value))
+
+
+def class_counts(targets: Any) -> list[int] | None:
+    """Samples of each class, where targets are class numbers, one per sample."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.dim() != 1 or targets.numel() == 0:
+        return None
+    if int(targets.min()) < 0:
+        return None
+    return torch.bincount(targets).tolist()

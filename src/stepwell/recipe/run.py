@@ -1,0 +1,226 @@
+"""A run: resolved recipe, data and model put together, trained, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stepwell.core.batch import Batch
+from stepwell.core.errors import JobError
+from stepwell.core.slots import Source, call_model
+from stepwell.data.examples import Examples
+from stepwell.data.sources import ShuffledSource, eval_batches
+from stepwell.engine.evaluate import evaluate, evaluating
+from stepwell.engine.history import History, Progress, Recorder
+from stepwell.engine.metrics import make_metrics
+from stepwell.engine.parts import Execution
+from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.train_step import TrainStep
+from stepwell.engine.trainer import Trainer
+from stepwell.recipe.compatibility import check_recipe
+from stepwell.recipe.job import Job
+from stepwell.recipe.resolve import Derived, Facts, Resolved, class_counts, resolve
+from stepwell.recipe.tasks import Task
+
+logger = logging.getLogger("stepwell.run")
+EVALUATION_BATCH = 1024
+REFRESH_BATCHES = 100
+
+
+@dataclass
+class Run:
+    """What training gives back.
+
+    Args:
+        model: the trained module, holding the delivered weights (the average's or the best evaluation's, where the
+            recipe has them).
+        history: rows of training windows and evaluations, and events.
+        best: the best evaluation: metric, value, step, epoch, metrics. Empty without validation data.
+        metrics: of the delivered weights on the validation data. Empty without.
+        test_metrics: of the delivered weights on the untouched test part. Empty without.
+        stop_reason: why training ended.
+        steps: completed optimizer steps.
+        folder: where the run is on disk, or None.
+        derived: values that were derived, with reasons.
+        task: what is predicted, or None where only the loss is known.
+    """
+
+    model: nn.Module
+    history: History
+    best: dict[str, Any]
+    metrics: dict[str, float]
+    stop_reason: str
+    steps: int
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    folder: Path | None = None
+    derived: list[Derived] = field(default_factory=list)
+    task: Task | None = None
+
+
+@dataclass
+class Ingredients:
+    """What a run is made of, from a job file or from Python alike.
+
+    Args:
+        train: examples with a known length, or a ready source.
+        validation, test: examples or a callable that gives fresh batches.
+        target_scale: what a unit of the (standardised) target is worth in original units.
+    """
+
+    job: Job
+    model: nn.Module
+    train: Examples | Source
+    validation: Examples | Callable[[], Iterable[Batch]] | None = None
+    test: Examples | None = None
+    num_outputs: int | None = None
+    target_scale: float = 1.0
+    derived: list[Derived] = field(default_factory=list)
+
+
+class Assembly:
+    """Everything built and ready to train: what `fit`, `train`, `resume`, `check` and `explain` share."""
+
+    def __init__(self, parts: Ingredients, *, folder: RunFolder | None = None, progress: Progress | None = None) -> None:
+        self.parts, self.folder, job = parts, folder, parts.job
+        self.device = device_of(job.device)
+        self.source = self._source()
+        facts = Facts(
+            num_samples=None if self._endless else len(parts.train),  # type: ignore[arg-type]
+            steps_per_epoch=self.source.steps_per_epoch,
+            sample=self._sample(),
+            class_counts=self._class_counts(),
+            num_outputs=parts.num_outputs or self._probed_outputs(),
+            validated=parts.validation is not None,
+        )
+        self.facts = facts
+        self.resolved: Resolved = resolve(job, facts)
+        self.resolved.derived[:0] = parts.derived
+        task = self.resolved.task
+        check_recipe(replace(job.recipe, objective=self.resolved.base), task=task.name if task else None)
+        self.model = parts.model.to(self.device)
+        self.step = TrainStep(
+            self.model,
+            objective=self.resolved.base,
+            optimizer=self.resolved.optimizer,
+            techniques=self.resolved.techniques,
+            horizon=self.resolved.horizon,
+            seed=job.seed,
+            execution=Execution(precision=job.recipe.precision, micro_batch_size=job.recipe.micro_batch_size),
+        )
+        validation = parts.validation
+        recorder = Recorder(folder=folder, log_every=self.resolved.log_every, progress=progress)
+        self.trainer = Trainer(
+            self.step,
+            self.source,
+            plan=self.resolved.plan,
+            recorder=recorder,
+            evaluator=None if validation is None else lambda: self.evaluate(validation),
+            refresh=self._refresh if self.step.parts.averages else None,
+            folder=folder,
+        )
+        if progress is not None:
+            progress.start(self.resolved.horizon.total_steps, self.source.steps_per_epoch)
+
+    @property
+    def _endless(self) -> bool:
+        return not hasattr(self.parts.train, "batch")
+
+    def _source(self) -> Source:
+        job = self.parts.job
+        if self._endless:
+            return self.parts.train  # type: ignore[return-value]
+        return ShuffledSource(
+            self.parts.train,  # type: ignore[arg-type]
+            batch_size=job.recipe.batch_size,
+            seed=job.seed,
+            workers=job.workers,
+        )
+
+    def _sample(self) -> Batch:
+        if self._endless:
+            return self.source.next(0).part(0, 8)
+        train: Examples = self.parts.train  # type: ignore[assignment]
+        return train.batch(torch.arange(min(8, len(train))))
+
+    def _class_counts(self) -> list[int] | None:
+        targets = getattr(self.parts.train, "targets", None)
+        return class_counts(targets)
+
+    def _probed_outputs(self) -> int | None:
+        """The width of the model's output, found by calling it, where a technique asks for the number of classes."""
+        if all(getattr(item, "num_classes", 0) is not None for item in self.parts.job.recipe.techniques):
+            return None
+        with evaluating(self.parts.model):
+            try:
+                outputs = call_model(self.parts.model, self._sample().inputs)
+            except Exception:  # preflight calls it again and says what is wrong
+                return None
+        return int(outputs.shape[-1]) if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 else None
+
+    def _refresh(self) -> Iterable[Batch]:
+        """Training batches in order, for averages that re-estimate statistics."""
+        if self._endless:
+            return [self.source.next(cursor) for cursor in range(min(REFRESH_BATCHES, 10))]
+        size = min(self.source.batch_size, EVALUATION_BATCH)
+        return islice(eval_batches(self.parts.train, batch_size=size), REFRESH_BATCHES)  # type: ignore[arg-type]
+
+    def evaluate(self, part: Examples | Callable[[], Iterable[Batch]]) -> dict[str, float]:
+        """The base loss and the task's metrics of the model as it stands."""
+        task = self.resolved.task
+        if callable(part):
+            batches = part()
+        else:
+            batches = eval_batches(part, batch_size=EVALUATION_BATCH, workers=self.parts.job.workers, seed=self.parts.job.seed)
+        metrics = make_metrics(task.metrics if task else (), target_scale=self.parts.target_scale)
+        return evaluate(self.step.model, batches, objective=self.resolved.base, metrics=metrics, precision=self.step.precision)
+
+    def finish(self) -> Run:
+        """Train to the end and gather the results. The state is as the trainer left it: new, or resumed."""
+        trainer, parts = self.trainer, self.parts
+        reason = trainer.run()
+        metrics: dict[str, float] = {}
+        if parts.validation is not None:
+            last = trainer.recorder.history.validation[-1:]
+            delivered_last = trainer.plan.deliver == "last" and last and last[0]["step"] == self.step.clock.steps
+            if delivered_last:
+                metrics = {key: value for key, value in last[0].items() if key not in ("step", "epoch")}
+            else:
+                metrics = dict(trainer.best.get("metrics") or self.evaluate(parts.validation))
+        test = self.evaluate(parts.test) if parts.test is not None and len(parts.test) else {}
+        self.step.model.eval()
+        if trainer.recorder.progress is not None:
+            trainer.recorder.progress.finish()
+        return Run(
+            model=self.step.model,
+            history=trainer.recorder.history,
+            best=trainer.best,
+            metrics=metrics,
+            stop_reason=reason,
+            steps=self.step.clock.steps,
+            test_metrics=test,
+            folder=self.folder.path if self.folder else None,
+            derived=self.resolved.derived,
+            task=self.resolved.task,
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a job; "auto" takes the first accelerator that is there.
+
+    Raises:
+        JobError: it isn't there.
+    """
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    if not there[name]:
+        raise JobError(f"device is {name} but this machine has none", expected="a device that is there", fix="Set device: auto")
+    return torch.device(name)

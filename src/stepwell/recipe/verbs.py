@@ -1,0 +1,270 @@
+"""The verbs: functions over jobs and run folders. The command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.errors import DataError, JobError, RunFolderError
+from stepwell.core.reports import EvalReport
+from stepwell.data.sources import eval_batches
+from stepwell.engine.evaluate import evaluate as evaluate_model
+from stepwell.engine.metrics import make_metrics
+from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.storage import read_json
+from stepwell.models import registry
+from stepwell.recipe.compatibility import check_recipe
+from stepwell.recipe.delivered import Delivered, load_delivered
+from stepwell.recipe.explain import explanation
+from stepwell.recipe.files import read_job
+from stepwell.recipe.job import Job
+from stepwell.recipe.preflight import preflight
+from stepwell.recipe.record import save_model, start_folder, write_result
+from stepwell.recipe.resolve import Derived
+from stepwell.recipe.run import EVALUATION_BATCH, Assembly, Ingredients, Run, device_of
+from stepwell.recipe.tasks import task_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a job would do, as text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Whether a job can start, as text and as a verdict."""
+
+    text: str
+    ok: bool
+
+
+def train(job: Job, *, out: str | Path | None = None, progress: Any = None) -> Run:
+    """Train a job from its data to a delivered, tested model.
+
+    Args:
+        job: everything that the run is made of.
+        out: the run folder, new or empty; None writes nothing.
+        progress: a live watcher, see `stepwell.engine.history.Progress`.
+
+    Raises:
+        StepwellError: a mistake in the job or the data, before anything was trained.
+        TrainingStopped, Interrupted: while training; what was done is saved where there is a folder.
+    """
+    loaded, parts = _prepare(job, Path.cwd())
+    folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded))
+    return _run(parts, loaded, folder, progress, resumed="no")
+
+
+def resume(folder: str | Path, *, progress: Any = None, budget: str | None = None) -> Run:
+    """Continue a run from its newest whole checkpoint, to the bits that it would have had without the break.
+
+    Args:
+        folder: a run folder.
+        progress: a live watcher.
+        budget: a longer budget than the job's; relative durations and schedules then follow the new one.
+
+    Raises:
+        RunFolderError: no run there, it is in use, or the data isn't what it was.
+    """
+    job, manifest = _read_run(Path(folder))
+    if budget is not None:
+        job = job.replace_at("budget", budget)
+    loaded, parts = _prepare(job, Path(manifest["base"]))
+    known = manifest.get("data", {}).get("fingerprint")
+    if known is not None and known != loaded.fingerprint:
+        raise DataError(
+            f"the data has changed since {folder} was started",
+            expected=f"data with fingerprint {known[:12]}, found {loaded.fingerprint[:12]}",
+            fix="Put the old data back, or train anew",
+        )
+    run_folder = RunFolder(Path(folder))
+    run_folder.lock()
+    return _run(parts, loaded, run_folder, progress, resumed="yes")
+
+
+def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None = None) -> EvalReport:
+    """Metrics of a finished run's model on a part of its data, or on a new file.
+
+    Args:
+        split: "test" (untouched while training), "validation" or "train".
+        data: a file of the job's kind, with targets, instead of a part.
+    """
+    delivered = load_delivered(Path(folder))
+    job, manifest = _read_run(Path(folder))
+    if data is not None:
+        examples: Any = delivered.preparation.examples_from(data, with_targets="required")
+        split = str(data)
+    else:
+        loaded = _load_data(job, Path(manifest["base"]))
+        examples = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}.get(split)
+        if examples is None or not len(examples):
+            raise DataError(
+                f"the run has no {split} part",
+                expected="train, validation or test, as far as the job's split makes them",
+                fix="Add e.g. split: {test: 0.2} to the job, or give a file with --data",
+            )
+    result = read_json(Path(folder) / "result.json")
+    metrics = _evaluate(delivered, examples, job)
+    return EvalReport(result["steps"], 0.0, metrics, split=split, weights=delivered.description.get("weights", "trained"))
+
+
+def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = None) -> DataFrame:
+    """Predictions of a finished run's model for a new file: unseen categories are allowed, columns in any order.
+
+    Args:
+        data: a file of the job's kind; targets aren't needed.
+        out: where to write the predictions as CSV, or None.
+
+    Returns:
+        One row per row of the file: class and probabilities, or the value in original units.
+    """
+    import pandas as pd
+    import torch
+
+    from stepwell.core.slots import call_model
+    from stepwell.engine.evaluate import evaluating
+
+    delivered = load_delivered(Path(folder))
+    preparation = delivered.preparation
+    examples = preparation.examples_from(data, with_targets="optional")
+    outputs = []
+    with evaluating(delivered.model):
+        for batch in eval_batches(examples, batch_size=EVALUATION_BATCH):
+            outputs.append(call_model(delivered.model, batch.inputs))
+    frame = pd.DataFrame(preparation.decode(torch.cat(outputs)))
+    if out is not None:
+        from stepwell.engine.storage import write_bytes
+
+        write_bytes(Path(out), frame.to_csv(index=False).encode())
+    return frame
+
+
+def explain(job: Job) -> Explanation:
+    """What a job would do: the loop with each technique on its line, derived values with reasons, parameter groups."""
+    _, parts = _prepare(job, Path.cwd())
+    return Explanation(explanation(Assembly(parts)))
+
+
+def check(job: Job) -> CheckResult:
+    """Build everything and take one step on a copy, leaving no trace on disk."""
+    _, parts = _prepare(job, Path.cwd())
+    assembly = Assembly(parts)
+    preflight(assembly)
+    report = assembly.step(assembly.source.next(0).to(assembly.device))
+    if report.skipped is not None:
+        return CheckResult(f"one step: {report.skipped} (loss {float(report.loss.sum()):.4g})", ok=False)
+    lines = [
+        f"data: {assembly.facts.num_samples} training samples, {assembly.facts.steps_per_epoch} steps an epoch",
+        f"model: {sum(p.numel() for p in assembly.step.model.parameters()):,} parameters on {assembly.device}",
+        f"one step: loss {float(report.loss.sum()):.4f}, gradient norm {float(report.grad_norm):.4f}, lr {report.lr:.3g}",
+    ]
+    if parts.validation is not None:
+        metrics = assembly.evaluate(parts.validation)
+        lines.append("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    return CheckResult("\n".join([*lines, f"ready to train for {assembly.resolved.horizon.total_steps} steps"]), ok=True)
+
+
+def _load_data(job: Job, base: Path) -> Any:
+    return job.data.load(base=base, split=job.split, task=job.task, seed=job.seed)
+
+
+def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
+    for name in ("data", "model", "task"):
+        if getattr(job, name) is None:
+            raise JobError(f"the job has no {name}", expected=f"{name}: in the job", fix=f"Add {name}: to the job file")
+    check_recipe(job.recipe, task=job.task)
+    loaded = _load_data(job, base)
+    model = registry.build(job.model.name, loaded.signature, job.model.settings, seed=job.seed)
+    derived = [Derived("data", dict(loaded.num_rows), "rows of each part")]
+    derived.append(Derived("model.outputs", loaded.signature.num_outputs, f"what the task {job.task} needs"))
+    parts = Ingredients(
+        job,
+        model,
+        loaded.train,
+        loaded.validation if loaded.validation is not None and len(loaded.validation) else None,
+        loaded.test,
+        num_outputs=loaded.signature.num_outputs,
+        target_scale=float(getattr(loaded.preparation, "target_scale", 1.0) or 1.0),
+        derived=derived,
+    )
+    return loaded, parts
+
+
+def _data_facts(loaded: Any) -> dict[str, Any]:
+    return {"name": loaded.name, "rows": dict(loaded.num_rows), "fingerprint": loaded.fingerprint}
+
+
+def _run(parts: Ingredients, loaded: Any, folder: RunFolder | None, progress: Any, *, resumed: str) -> Run:
+    started = time.perf_counter()
+    try:
+        assembly = Assembly(parts, folder=folder, progress=progress)
+        if resumed == "yes":
+            assembly.trainer.resume()
+        else:
+            preflight(assembly)
+        run = assembly.finish()
+        if folder is not None:
+            extra = {"task": run.task.name if run.task else None, "headline": run.task.headline if run.task else "loss"}
+            save_model(folder, run.model, _description(parts, loaded, assembly))
+            write_result(folder, run, seconds=time.perf_counter() - started, extra=extra)
+        return run
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[str, Any]:
+    job = parts.job
+    with assembly.trainer.delivered() as weights:
+        pass
+    return {
+        "format": 1,
+        "model": {"name": job.model.name, "settings": job.model.settings},
+        "signature": loaded.signature.to_dict(),
+        "preparation": loaded.preparation.to_dict(),
+        "task": job.task,
+        "classes": loaded.classes,
+        "weights": "best" if assembly.trainer.plan.deliver == "best" else weights,
+        "load": "stepwell.recipe.delivered.load_delivered(FOLDER).model; weights alone: safetensors.torch.load_file",
+    }
+
+
+def _read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
+    if not (folder / "job.yaml").exists():
+        raise RunFolderError(
+            f"{folder} holds no run",
+            expected="a run folder with a job.yaml",
+            fix="Give the folder that `stepwell train` printed",
+        )
+    job = read_job(folder / "job.yaml", given=("data", "model", "task"))
+    if job.data is None or job.model is None:
+        raise RunFolderError(
+            f"{folder} was made by `fit` with data or a model given from Python",
+            expected="the run of a job file",
+            fix='Continue it from Python: fit(..., out=FOLDER, existing="resume")',
+        )
+    return job, read_json(folder / "manifest.json")
+
+
+def _evaluate(delivered: Delivered, examples: Any, job: Job) -> dict[str, float]:
+    from stepwell.core.callable_loss import as_objective
+    from stepwell.core.catalog import lookup
+
+    task = task_of(delivered.description["task"])
+    chosen = job.recipe.objective
+    objective = as_objective(chosen) if chosen is not None else lookup(task.objective).factory()
+    scale = float(getattr(delivered.preparation, "target_scale", 1.0) or 1.0)
+    model = delivered.model.to(device_of(job.device))
+    return evaluate_model(
+        model,
+        eval_batches(examples, batch_size=EVALUATION_BATCH),
+        objective=objective,
+        metrics=make_metrics(task.metrics, target_scale=scale),
+    )

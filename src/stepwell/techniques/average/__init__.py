@@ -1,0 +1,1 @@
+"""Techniques of the average slot, one file each."""

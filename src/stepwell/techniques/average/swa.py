@@ -1,0 +1,211 @@
+"""SWA: the plain mean of weights collected late in the run, with batch-norm statistics estimated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stepwell.core.batch import Batch
+from stepwell.core.catalog import technique
+from stepwell.core.check import require
+from stepwell.core.clock import Clock, Horizon, steps_of
+from stepwell.core.duration import Duration
+from stepwell.core.errors import JobError
+from stepwell.core.slots import Average, call_model
+
+__all__ = ["Swa", "SwaAverage", "estimate_batch_norm_", "mean_into_"]
+
+
+@torch.no_grad()
+def mean_into_(average: Tensor, value: Tensor, *, num_before: int) -> None:
+    """Take one more value into a running mean, in place: average += (value - average) / (num_before + 1).
+
+    Infinite entries (attention masks) are copied, not averaged, and so is everything that isn't a float.
+
+    >>> mean = torch.tensor([1.0, 2.0]); mean_into_(mean, torch.tensor([4.0, 2.0]), num_before=2); mean.tolist()
+    [2.0, 2.0]
+    """
+    if num_before == 0 or not (value.is_floating_point() or value.is_complex()):
+        average.copy_(value)
+        return
+    value = value.detach().to(average.dtype)
+    mean = torch.lerp(average, value, 1.0 / (num_before + 1))
+    average.copy_(torch.where(torch.isfinite(value), mean, value))
+
+
+@torch.no_grad()
+def estimate_batch_norm_(model: nn.Module, batches: Iterable[Batch]) -> None:
+    """Estimate batch-norm statistics anew: the mean over batches of each batch's statistics, without gradients.
+
+    Only the batch-norm layers are in training mode meanwhile: dropout is off, as it is when the statistics are used,
+    and nothing random is drawn. A model without batch norm, or no batches, changes nothing.
+
+    Args:
+        model: modes and momenta are as before afterwards, also after an error.
+        batches: their inputs are what the model is called with; all count alike, as in torch's update_bn.
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> estimate_batch_norm_(norm, [Batch(torch.tensor([[1.0], [3.0]])), Batch(torch.tensor([[5.0], [7.0]]))])
+    >>> norm.running_mean.tolist(), norm.running_var.tolist()
+    ([4.0], [2.0])
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    remaining = iter(batches)
+    first = next(remaining, None) if norms else None
+    if first is None:
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    device = next(chain(model.parameters(), model.buffers())).device
+    try:
+        model.eval()
+        for norm in norms:
+            norm.train()
+            norm.reset_running_stats()
+            norm.momentum = None
+        for batch in chain([first], remaining):
+            # A short last batch of one sample has no variance: torch would refuse it.
+            if batch is first or len(batch) > 1:
+                call_model(model, batch.to(device).inputs)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+
+
+class SwaAverage(Average):
+    """What `Swa` makes for one model: the mean of the collected weights, by state_dict name.
+
+    Args:
+        model: whose parameters and saved float buffers are averaged; 16-bit tensors are averaged in float32.
+        start: completed steps at which the first weights are collected.
+        every: steps from one collection to the next, >= 1.
+    """
+
+    def __init__(self, model: nn.Module, *, start: int, every: int) -> None:
+        self.model, self.start, self.every = model, start, every
+        self.num_updates = self.num_steps = 0
+        self._swapped = False
+        # Statistics estimated for the present mean. Apart from `tensors`, so that evaluating or not, in the middle of a
+        # run, changes nothing that is saved.
+        self._estimated: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
+        for name, tensor in self._live().items():
+            low = tensor.dtype in (torch.float16, torch.bfloat16)
+            self.tensors[name] = tensor.to(torch.float32 if low else tensor.dtype, copy=True)
+
+    def _live(self) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}
+
+    def update(self, clock: Clock | None = None) -> None:
+        """Collect the weights if it is time. Without a clock, every call counts as a step."""
+        assert not self._swapped, "the model holds the averaged weights: leave `swapped()` before updating"
+        self.num_steps = self.num_steps + 1 if clock is None else clock.steps
+        since = self.num_steps - self.start
+        if since < 0 or since % self.every:
+            return
+        for name, tensor in self._live().items():
+            mean_into_(self.tensors[name], tensor, num_before=self.num_updates)
+        self.num_updates += 1
+        self._estimated = {}
+
+    @property
+    def ready(self) -> bool:
+        return self.num_updates > 0
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """`with average.swapped():` the model holds the averaged weights; afterwards its own again, to the bit."""
+        require(self.ready, "swa.ready", False, "at least one update before swapping", "Look at `ready` first")
+        live = self._live()
+        own = {name: tensor.clone() for name, tensor in live.items()}
+        before, self._swapped = self._swapped, True
+        try:
+            for name, tensor in live.items():
+                tensor.copy_(self._estimated.get(name, self.tensors[name]))
+            yield
+        finally:
+            for name, tensor in live.items():
+                tensor.copy_(own[name])
+            self._swapped = before
+
+    def finalize(self, model: nn.Module, batches: Iterable[Batch]) -> None:
+        """Estimate batch-norm statistics of the averaged weights, and keep them until the next collection.
+
+        Works inside and outside of `swapped()`; outside, the model is as before afterwards.
+        """
+        if not self.ready:
+            return
+        if not self._swapped:
+            with self.swapped():
+                return self.finalize(model, batches)
+        estimate_batch_norm_(model, batches)
+        buffers = {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
+        self._estimated = {name: tensor.clone() for name, tensor in self._live().items() if name in buffers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot: counters, and the averaged tensors under their state_dict names and shapes."""
+        tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        return {"num_updates": self.num_updates, "num_steps": self.num_steps, "tensors": tensors}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a snapshot back.
+
+        Raises:
+            JobError: it is of a model with other tensors.
+        """
+        tensors = state["tensors"]
+        shapes = [{name: tensor.shape for name, tensor in each.items()} for each in (self.tensors, tensors)]
+        names = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+        if names:
+            what = f"the saved average doesn't fit the model at {', '.join(names[:3])}"
+            raise JobError(what, expected="the model that was averaged", fix="Resume with the job that saved it")
+        for name, tensor in tensors.items():
+            self.tensors[name].copy_(tensor)
+        self.num_updates, self.num_steps = state["num_updates"], state["num_steps"]
+        self._estimated = {}
+
+
+@technique(id="swa", slot="average", paper="Izmailov et al. 2018, arXiv:1803.05407", search={"start": ("50%", "75%", "90%")})
+class Swa:
+    """Average the weights of the last part of the run, all alike, and deliver the mean.
+
+    What: from `start` on, the weights are collected every `every`, the first at `start` itself; their mean is delivered
+    once it exists. Batch-norm statistics of the mean are estimated anew over training batches at the end (`finalize`).
+    Why: points along a constant or cyclic rate surround a flatter minimum, and their mean generalises better. When not:
+    with a rate that decays to zero (all points are the same), or runs too short to train before `start`.
+
+    Args:
+        start: when the first weights are collected, a duration; 75 % is the paper's.
+        every: time between collections, a duration > 0; the paper's "1 epochs", here by default a share of the run.
+
+    Raises:
+        JobError: `every` is 0, a % without a planned run.
+
+    Paper: Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018, arXiv:1803.05407.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> average = Swa(model, start="2 steps", every="2 steps")
+    >>> for value in (1.0, 2.0, 30.0, 4.0): _ = nn.init.constant_(model.weight, value); average.update()
+    >>> with average.swapped(): model.weight.item()   # of 2 and 4
+    3.0
+    """
+
+    start: str = "75%"
+    every: str = "5%"
+
+    def __post_init__(self) -> None:
+        Duration.parse(self.start, name="swa.start")
+        every = Duration.parse(self.every, name="swa.every")
+        require(every.amount > 0, "swa.every", self.every, "a duration above 0", 'Write e.g. "1 epochs"')
+
+    def __call__(self, model: nn.Module, horizon: Horizon | None = None) -> SwaAverage:
+        start, every = steps_of(self.start, horizon, name="swa.start"), steps_of(self.every, horizon, name="swa.every")
+        return SwaAverage(model, start=start, every=max(every, 1))

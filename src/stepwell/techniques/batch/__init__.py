@@ -1,0 +1,1 @@
+"""Techniques of the batch slot, one file each."""

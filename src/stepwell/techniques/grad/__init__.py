@@ -1,0 +1,1 @@
+"""Techniques of the grad slot, one file each."""

@@ -1,0 +1,1 @@
+"""Techniques of the model slot, one file each."""

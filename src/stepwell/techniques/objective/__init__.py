@@ -1,0 +1,1 @@
+"""Techniques of the objective slot, one file each."""

@@ -1,0 +1,1 @@
+"""Techniques of the observer slot, one file each."""

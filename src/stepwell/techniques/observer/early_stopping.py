@@ -1,0 +1,124 @@
+"""Early stopping: end the run when evaluations have stopped improving."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from stepwell.core.catalog import technique
+from stepwell.core.check import require
+from stepwell.core.clock import Horizon
+from stepwell.core.errors import JobError, nearest
+from stepwell.core.reports import EvalReport, StepReport, Stop
+
+__all__ = ["EarlyStopping", "EarlyStoppingObserver", "direction"]
+
+_LOWER = {"loss", "error", "mae", "mse", "rmse", "mape", "nll", "deviance", "perplexity", "brier", "ece", "entropy", "cost"}
+_HIGHER = {"accuracy", "precision", "recall", "sensitivity", "specificity", "auc", "auroc", "ap", "map", "f1", "fbeta", "r2"}
+_HIGHER |= {"iou", "dice", "jaccard", "kappa", "mcc", "correlation", "pearson", "spearman", "ndcg", "bleu", "rouge", "reward"}
+
+
+def direction(monitor: str) -> Literal["min", "max"] | None:
+    """Whether a metric is better low ("min") or high ("max"), by the words of its name; None where they don't tell.
+
+    >>> direction("val_loss"), direction("error_rate"), direction("top5_accuracy"), direction("speed")
+    ('min', 'min', 'max', None)
+    """
+    words = set(re.split(r"[^a-z0-9]+", monitor.lower()))
+    return "min" if words & _LOWER else "max" if words & _HIGHER else None
+
+
+class EarlyStoppingObserver:
+    """What `EarlyStopping` makes for one run."""
+
+    watches: Literal["evaluations"] = "evaluations"
+
+    def __init__(self, settings: EarlyStopping) -> None:
+        self.settings = settings
+        self.mode = direction(settings.monitor) if settings.mode == "auto" else settings.mode
+        self.best: float | None = None
+        self.num_bad = 0
+
+    def __call__(self, report: StepReport | EvalReport) -> Stop | None:
+        """Take note of a validation report; other reports change nothing.
+
+        Raises:
+            JobError: the monitored metric isn't in the report.
+        """
+        if not isinstance(report, EvalReport) or report.split != "validation":
+            return None
+        monitor, margin = self.settings.monitor, self.settings.min_delta
+        if monitor not in report.metrics:
+            fix = nearest(monitor, report.metrics)
+            raise JobError(f"early_stopping.monitor is {monitor!r}", expected="a metric that is evaluated", fix=fix)
+        value = report.metrics[monitor]
+        # Comparisons with NaN are false: a metric that isn't a number never counts as an improvement.
+        first = self.best is None and value == value
+        if first or (
+            self.best is not None and (value < self.best - margin if self.mode == "min" else value > self.best + margin)
+        ):
+            self.best, self.num_bad = value, 0
+            return None
+        self.num_bad += 1
+        if self.num_bad < self.settings.patience:
+            return None
+        best = "never a number" if self.best is None else f"{self.best:.6g}"
+        return Stop(f"early_stopping: {monitor} has not improved for {self.num_bad} evaluations (best {best}, now {value:.6g})")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "num_bad": self.num_bad}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.num_bad = state["best"], state["num_bad"]
+
+
+@technique(
+    id="early_stopping",
+    slot="observer",
+    paper="Prechelt 1998, Early Stopping - But When?",
+    search={"patience": (3, 5, 10)},
+)
+class EarlyStopping:
+    """End the run when evaluations have stopped improving.
+
+    What: stops after `patience` evaluations in a row without an improvement of more than `min_delta` on the best. Why:
+    saves time, and weights from before the overfitting are kept (restoring the best ones is the trainer's work). When
+    not: with schedules tied to the budget (one_cycle, warmup_cosine): the low rates that make the gain come last.
+
+    Args:
+        patience: evaluations without improvement, an int >= 1.
+        min_delta: smallest change that counts, in the metric's own unit, >= 0.
+        monitor: name of a metric of the validation part.
+        mode: "min" where lower is better, "max" where higher is; "auto" tells by the name: losses and errors low,
+            accuracy, auc, r2, f1 and the like high.
+
+    Raises:
+        JobError: a value outside its range, a name that "auto" doesn't know; at the first report, a monitor that isn't
+            evaluated.
+
+    Paper: Prechelt, "Early stopping - but when?", in Neural Networks: Tricks of the Trade, 1998.
+
+    >>> observer = EarlyStopping(patience=2)()
+    >>> [observer(EvalReport(step=0, epoch=0.0, metrics={"loss": loss})) for loss in (1.0, 0.9, 0.95)]
+    [None, None, None]
+    >>> observer(EvalReport(step=0, epoch=0.0, metrics={"loss": 0.92})).reason
+    'early_stopping: loss has not improved for 2 evaluations (best 0.9, now 0.92)'
+    """
+
+    patience: int = 10
+    min_delta: float = 0.0
+    monitor: str = "loss"
+    mode: Literal["auto", "min", "max"] = "auto"
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.patience, int) and self.patience >= 1
+        require(whole, "early_stopping.patience", self.patience, "a whole number of evaluations, at least 1", "Write e.g. 5")
+        require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "a number of at least 0", "Write e.g. 0.001")
+        known = self.mode in ("auto", "min", "max")
+        require(known, "early_stopping.mode", self.mode, "'auto', 'min' or 'max'", "Write 'min' where lower is better")
+        clear = self.mode != "auto" or direction(self.monitor) is not None
+        fix = "Set mode: min where lower is better, mode: max where higher is"
+        require(clear, "early_stopping.monitor", self.monitor, "a metric whose good direction its name tells", fix)
+
+    def __call__(self, horizon: Horizon | None = None) -> EarlyStoppingObserver:
+        return EarlyStoppingObserver(self)

@@ -1,0 +1,1 @@
+"""Techniques of the optimizer slot, one file each."""

@@ -1,0 +1,127 @@
+"""AdamW: Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from stepwell.core.catalog import technique
+from stepwell.core.check import require, require_between
+from stepwell.core.elementwise import ElementwiseOptimizer, Lane
+
+__all__ = ["AdamW", "AdamWOptimizer", "adamw_"]
+
+
+def adamw_(
+    values: list[Tensor],
+    gradients: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """One AdamW update in place, by torch's fused kernel.
+
+    w <- w - lr * weight_decay * w;  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+    w <- w - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), with eps outside the root.
+
+    Args:
+        steps: fp32 scalars holding t, this step included.
+
+    >>> w, g, m, v, t = (torch.tensor([x]) for x in (1.0, 0.5, 0.0, 0.0, 1.0))
+    >>> adamw_([w], [g], [m], [v], [t[0]], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
+    >>> round(w.item(), 6)  # 1 - 0.1 * 0.1 * 1 - 0.1 * 0.5 / 0.5
+    0.89
+    """
+    torch._fused_adamw_(
+        values,
+        gradients,
+        exp_avgs,
+        exp_avg_sqs,
+        [],
+        steps,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+class AdamWOptimizer(ElementwiseOptimizer):
+    """The optimizer that the AdamW technique makes; state: step, exp_avg, exp_avg_sq, as in torch."""
+
+    buffers = ("exp_avg", "exp_avg_sq")
+
+    def rule_(self, lane: Lane) -> None:
+        group = lane.group
+        adamw_(
+            lane.values,
+            lane.gradients,
+            lane.state["exp_avg"],
+            lane.state["exp_avg_sq"],
+            lane.steps,
+            lr=group["lr"],
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+        )
+
+
+@technique(
+    id="adamw",
+    slot="optimizer",
+    role="base",
+    paper="Loshchilov & Hutter 2019, arXiv:1711.05101",
+    provides=("momentum", "decoupled_decay", "adaptive"),
+    search={"lr": (1e-4, 1e-2, "log"), "weight_decay": (1e-3, 0.3, "log")},
+)
+class AdamW:
+    """Adaptive moments with weight decay apart from the gradient: the default for most models.
+
+    What: see `adamw_`. The decay shrinks a weight by lr * weight_decay per step (torch's rule), so it follows the
+    schedule. Why: works over a wide range of models with one learning rate. When not: plain convnets with a good
+    schedule, where SGD with momentum often generalises as well at half the state.
+
+    Args:
+        lr: peak learning rate, >= 0.
+        betas: decay of the first and second moment, each in [0, 1).
+        eps: added outside the square root, > 0.
+        weight_decay: >= 0, multiplied by the learning rate.
+
+    Raises:
+        JobError: a value outside its range.
+
+    Paper: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, arXiv:1711.05101.
+
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> optimizer = AdamW(layer.parameters(), lr=1e-3)
+    >>> layer(torch.ones(1, 2)).sum().backward(); optimizer.step()
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(self.lr >= 0, "adamw.lr", self.lr, "a number of at least 0", "Try 1e-3")
+        for beta in self.betas:
+            require_between("adamw.betas", beta, 0, 1, "Try [0.9, 0.999]", ends="[)")
+        require(self.eps > 0, "adamw.eps", self.eps, "a number above 0", "Try 1e-8")
+        require(
+            self.weight_decay >= 0, "adamw.weight_decay", self.weight_decay, "a number of at least 0", "Try 0.01, or 0 for none"
+        )
+
+    def __call__(self, groups: Any) -> Optimizer:
+        defaults = {"lr": self.lr, "betas": tuple(self.betas), "eps": self.eps, "weight_decay": self.weight_decay}
+        return AdamWOptimizer(groups, defaults)

@@ -1,0 +1,1 @@
+"""Techniques of the schedule slot, one file each."""
