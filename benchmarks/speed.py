@@ -148,9 +148,9 @@ def speed_bars(work: Workload, standings: dict[str, Standing]) -> list[Bar]:
 
 def startup_bars(measured: Startup) -> list[Bar]:
     """What was promised for starting up."""
-    help_ = None if measured.help is None else measured.help.median
+    help_ = None if measured.help is None else measured.help.wall.median
     return [
-        Bar("import stepwell, seconds more than import torch", "at most", IMPORT_BAR, measured.added.median),
+        Bar("import stepwell, seconds more than import torch", "at most", IMPORT_BAR, measured.added.wall.median),
         Bar("stepwell --help, seconds", "at most", HELP_BAR, help_, "the stepwell command is not installed"),
     ]
 
@@ -159,6 +159,14 @@ def versions() -> dict[str, str]:
     """What took part, with its version, or "not installed"."""
     found = {"python": platform.python_version(), "torch": torch.__version__, "stepwell": importlib.metadata.version("stepwell")}
     return found | {peer.title: peer.version or "not installed" for peer in PEERS.values()}
+
+
+def busy() -> str:
+    """A warning where others use this machine too: ratios stay fair then, but scatter."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return (
+        f"the machine is busy (load {load:.1f} on {cores} cores): wall times scatter, cpu times less" if load > cores / 2 else ""
+    )
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -186,9 +194,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     torch.set_num_threads(1)
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    warning = busy()
+    print(warning, end="\n" if warning else "")
     runs = contestants(given.peers)
     bars: list[Bar] = []
-    record: dict[str, Any] = {"versions": versions(), "rounds": given.rounds, "workloads": {}}
+    record: dict[str, Any] = {"versions": versions(), "rounds": given.rounds, "warning": warning, "workloads": {}}
     if not given.no_startup:
         started = startup(given.rounds)
         record["startup"] = asdict(started)

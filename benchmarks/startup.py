@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.timing import Spread
+from benchmarks.timing import Reading, Spread
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds with their spread over the rounds, by the clock on the wall and by the processor."""
+
+    wall: Spread
+    cpu: Spread
 
 
 @dataclass(frozen=True)
 class Startup:
-    """Seconds, each with its spread over the rounds.
+    """What starting costs.
 
     Args:
         torch: a process that imports torch.
@@ -26,25 +35,25 @@ class Startup:
         help: `stepwell --help`, or None where the command is not installed.
     """
 
-    torch: Spread
-    stepwell: Spread
-    added: Spread
-    first_use: Spread
-    help: Spread | None
+    torch: Taken
+    stepwell: Taken
+    added: Taken
+    first_use: Taken
+    help: Taken | None
 
 
-def seconds(command: Sequence[str]) -> float:
-    """Wall seconds of a process.
+def reading(command: Sequence[str]) -> Reading:
+    """Seconds of a process.
 
     Raises:
         RuntimeError: it failed.
     """
-    start = time.perf_counter()
+    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - start
+    wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return taken
+    return Reading(wall, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime))
 
 
 def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
@@ -69,19 +78,18 @@ def startup(num_rounds: int) -> Startup:
     script = command_path()
     if script is not None:
         commands["help"] = [script, "--help"]
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    taken: dict[str, list[Reading]] = {name: [] for name in commands}
     for round_ in range(num_rounds + 1):
         for name, command in commands.items():
-            value = seconds(command)
+            value = reading(command)
             if round_ > 0:
                 taken[name].append(value)
-    return Startup(
-        torch=Spread.of(taken["torch"]),
-        stepwell=Spread.of(taken["stepwell"]),
-        added=Spread.of(differences(taken["stepwell"], taken["torch"])),
-        first_use=Spread.of(taken["first_use"]),
-        help=Spread.of(taken["help"]) if script is not None else None,
-    )
+    wall = {name: [value.wall for value in values] for name, values in taken.items()}
+    cpu = {name: [value.cpu for value in values] for name, values in taken.items()}
+    for series in (wall, cpu):
+        series["added"] = differences(series["stepwell"], series["torch"])
+    found = {name: Taken(Spread.of(wall[name]), Spread.of(cpu[name])) for name in wall}
+    return Startup(found["torch"], found["stepwell"], found["added"], found["first_use"], found.get("help"))
 
 
 def startup_table(measured: Startup) -> str:
@@ -93,8 +101,9 @@ def startup_table(measured: Startup) -> str:
         "from stepwell import Recipe, fit": measured.first_use,
         "stepwell --help": measured.help,
     }
-    lines = [f"\nstarting up {'':22s} {'seconds':>8s}  {'quartiles':>15s}"]
-    found = {name: its for name, its in rows.items() if its is not None}
-    return "\n".join(
-        lines + [f"{name:34s} {its.median:8.2f}  {its.lower:6.2f} - {its.upper:6.2f}" for name, its in found.items()]
-    )
+    lines = [f"\nstarting up {'':22s} {'seconds':>8s}  {'quartiles':>15s}  {'by cpu time':>11s}"]
+    for name, its in rows.items():
+        if its is not None:
+            wall = its.wall
+            lines.append(f"{name:34s} {wall.median:8.2f}  {wall.lower:6.2f} - {wall.upper:6.2f}  {its.cpu.median:11.2f}")
+    return "\n".join(lines)

@@ -157,7 +157,7 @@ WORKLOADS: dict[str, Workload] = {
             objective="cross_entropy",
             loss=_per_token,
             batch_size=12,
-            long=2,
+            long=4,
             slice_bar=1.0,
         ),
     )

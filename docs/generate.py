@@ -68,7 +68,7 @@ def sources_text() -> str:
     """Every source of data that a job file can name."""
     from stepwell.data.catalog import SOURCES
 
-    return "\n".join(dataclass_card(f"### {name}", kind) for name, kind in SOURCES.items())
+    return "\n".join(dataclass_card(f"### {name}", kind) for name, kind in sorted(SOURCES.items()))
 
 
 def split_text() -> str:

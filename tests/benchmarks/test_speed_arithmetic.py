@@ -200,9 +200,17 @@ def test_startup_differences_are_taken_pair_by_pair() -> None:
     assert startup.differences([2.5, 4.0], [2.0, 3.0]) == [0.5, 1.0]
 
 
+def test_a_childs_own_work_counts_as_its_processor_time() -> None:
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    idle, working = (startup.reading([sys.executable, "-c", code]) for code in ("import time; time.sleep(0.3)", work))
+    assert working.cpu >= 0.3
+    assert idle.wall >= 0.3
+    assert idle.cpu < idle.wall
+
+
 def test_a_process_that_fails_is_no_measurement() -> None:
     with pytest.raises(RuntimeError, match="failed"):
-        startup.seconds([sys.executable, "-c", "import a_module_that_nobody_has"])
+        startup.reading([sys.executable, "-c", "import a_module_that_nobody_has"])
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,6 @@ def test_a_new_frame_with_the_columns_by_name_is_read() -> None:
 
 
 def test_every_source_of_a_job_is_registered() -> None:
-    assert set(SOURCES) >= {*NAMES, "table", "npz", "idx", "images", "text", "series"}
+    assert set(SOURCES) >= {*NAMES, "table", "npy", "npz", "idx", "images", "text", "series"}
     with pytest.raises(JobError, match="Did you mean 'digits'"):
         source_named("digit")

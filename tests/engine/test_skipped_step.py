@@ -14,7 +14,7 @@ from stepwell.core.clock import Horizon
 from stepwell.engine.parts import Execution
 from stepwell.engine.train_step import TrainStep
 from stepwell.precision import LossScale, Precision
-from stepwell.techniques import AdamW, CrossEntropy, Ema, OneCycle, Unfreezing
+from stepwell.techniques import AdamW, CrossEntropy, Ema, OneCycle, Sgd, Unfreezing
 
 
 class FakeScale(LossScale):
@@ -137,3 +137,25 @@ def test_low_precision_keeps_weights_gradients_and_state_in_fp32(precision: str)
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
     states = [value for state in step.optimizer.state.values() for value in state.values()]
     assert {value.dtype for value in states} == {torch.float32}
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(lr=1e-2), Sgd(lr=0.1)], ids=["adamw", "sgd"])
+def test_a_late_check_leaves_weights_alone_in_the_bad_step_and_says_so_in_the_next(optimizer: Any) -> None:
+    def run(check: Any) -> tuple[TrainStep, list[bool], list[torch.Tensor]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        step = TrainStep(model, objective=CrossEntropy(), optimizer=optimizer, execution=Execution(finite_check=check))
+        batches = data(4)
+        batches[2] = Batch(batches[2].inputs * float("nan"), batches[2].targets)
+        skipped, weights = [], []
+        for batch in batches:
+            skipped.append(step(batch).skipped is not None)
+            weights.append(torch.cat([t.detach().double().reshape(-1) for t in step.model.state_dict().values()]))
+        return step, skipped, weights
+
+    _, at_once, exact = run("at_once")
+    _, late, guarded = run("late")
+    assert at_once == [False, False, True, False]
+    assert late == [False, False, False, True]
+    assert all(torch.equal(a, b) for a, b in zip(exact[:3], guarded[:3]))
+    assert torch.equal(guarded[3], guarded[2])

@@ -94,8 +94,8 @@ def train(
     plan = _read(job, set_, import_)
     samples = plan.recipe.batch_size if isinstance(plan.recipe.batch_size, int) else None
     with next_folder(job, out) as folder:
-        call = Call(job, _options(set_, import_), quiet)
-        run_verb(lambda progress: verb(plan, out=folder, progress=progress), call, samples=samples)
+        call = Call(job, _options(set_, import_), quiet, folder)
+        run_verb(lambda progress: verb(plan, out=folder, base=job.parent, progress=progress), call, samples=samples)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def resume(run: RunDir, budget: Budget = None, import_: Import = None, quiet: Qu
     from stepwell.recipe.verbs import resume as verb
 
     _import(import_)
-    call = Call(run / "job.yaml", _options(None, import_), quiet)
+    call = Call(run / "job.yaml", _options(None, import_), quiet, run)
     run_verb(lambda progress: verb(run, progress=progress, budget=budget), call)
 
 
@@ -140,7 +140,7 @@ def explain(job: JobFile, set_: Set = None, import_: Import = None, debug: Debug
     """Show the loop of a job, each derived value with its reason."""
     from stepwell.recipe.verbs import explain as verb
 
-    _show(verb(_read(job, set_, import_)).text)
+    _show(verb(_read(job, set_, import_), base=job.parent).text)
 
 
 @app.command()
@@ -148,9 +148,13 @@ def check(job: JobFile, set_: Set = None, import_: Import = None, debug: Debug =
     """Build everything, make one step, leave no trace."""
     from stepwell.recipe.verbs import check as verb
 
-    result = verb(_read(job, set_, import_))
+    result = verb(_read(job, set_, import_), base=job.parent)
+    if not result.ok:
+        from stepwell.core.errors import TrainingStopped
+
+        fix = "Try a lower lr, a longer warmup or clip_norm 1.0, and look for extreme values in the data"
+        raise TrainingStopped(result.text, expected="finite losses and gradients", fix=fix)
     _show(result.text)
-    raise typer.Exit(0 if result.ok else 2)
 
 
 @app.command()

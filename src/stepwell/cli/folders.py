@@ -14,7 +14,7 @@ __all__ = ["next_folder"]
 def next_folder(job: Path, out: Path | None, *, root: Path = Path("runs")) -> Iterator[Path]:
     """The run folder: the given one, or runs/JOB-N with the next N, made at once so that nobody else takes it.
 
-    A folder made here is removed again if the run fails before anything was written to it.
+    What was made here is removed again if the run fails before anything was written to it.
 
     Args:
         job: the job file, which names the folder.
@@ -24,12 +24,15 @@ def next_folder(job: Path, out: Path | None, *, root: Path = Path("runs")) -> It
     if out is not None:
         yield out
         return
+    there = root.exists()
     folder = _claim(job.stem or "job", root)
     try:
         yield folder
     finally:
         with suppress(OSError):  # not empty: the run has begun
-            folder.rmdir()
+            for place in [folder] if there else [folder, root]:
+                if place.exists():
+                    place.rmdir()
 
 
 def _claim(name: str, root: Path) -> Path:

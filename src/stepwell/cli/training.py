@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.duration import Duration
-from stepwell.core.errors import StepwellError
+from stepwell.core.errors import Interrupted, RunFolderError, StepwellError, TrainingStopped
 from stepwell.report.text import amount, main_metric, metric, plain
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ class Call:
         job: the job file.
         options: what a next command must repeat, as words: "--set", "seed=1".
         quiet: whether to leave out progress and suggestions.
+        folder: where the run is, or will be, on disk.
     """
 
     job: Path
     options: list[str] = field(default_factory=list)
     quiet: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +61,43 @@ def run_verb(verb: Callable[[ProgressLine | None], Any], call: Call, *, samples:
     logger = logging.getLogger("stepwell")
     logger.addHandler(handler)
     try:
-        run = verb(progress)
-    finally:
-        if progress is not None:
-            progress.finish()
-        logger.removeHandler(handler)
+        try:
+            run = verb(progress)
+        finally:
+            if progress is not None:
+                progress.finish()
+            logger.removeHandler(handler)
+    except (Interrupted, TrainingStopped):
+        _report_what_there_is(call.folder)
+        raise
     try:  # the result first: a full disk must not keep the numbers from whoever waits for them
         print("\n".join(result_lines(run)), flush=True)
     finally:  # and the report even if nobody reads the result
-        page = write_report(run.folder)
+        try:
+            page = write_report(run.folder)
+        except OSError as error:
+            raise RunFolderError(
+                f"the run is whole, but its report was not written: {error.strerror or error}",
+                expected=f"{run.folder} to have space, and to be writable",
+                fix=f"Free some space, then write it with `stepwell report {run.folder}`",
+            ) from error
     print(f"report: {plain(page)}")
     if not call.quiet:
         print("\ntry next:")
         for suggestion in next_steps(run, call):
             print(f"  {plain(suggestion.command)}\n      {plain(suggestion.why)}")
+
+
+def _report_what_there_is(folder: Path | None) -> None:
+    """The report of a run that ended early; whatever keeps it from being written must not hide why the run ended."""
+    from stepwell.report.page import write_report
+
+    if folder is None or not (folder / "job.yaml").exists():
+        return
+    try:
+        print(f"report: {plain(write_report(folder))}", flush=True)
+    except Exception as error:
+        logging.getLogger("stepwell.cli").warning("the report was not written: %s", error)
 
 
 def result_lines(run: Any) -> list[str]:

@@ -60,6 +60,7 @@ class ElementwiseOptimizer(Optimizer):
     def __init__(self, groups: Iterable[Any], defaults: dict[str, Any]) -> None:
         super().__init__(groups, defaults)
         self.layouts: list[Layout] = []
+        self.skip: Tensor | None = None  # fp32 scalar on the device: 1 makes an update change nothing
         self._layout_groups: list[dict[str, Any]] = []
         self._buffers: list[dict[str, Tensor]] = []
         self._lanes: list[Lane] | None = None
@@ -84,7 +85,7 @@ class ElementwiseOptimizer(Optimizer):
         if self._lanes is not None:
             for lane in self._lanes:
                 lane.count += 1
-                lane.steps[0].add_(1)
+                lane.steps[0].add_(1 if self.skip is None else 1 - self.skip)
                 self.rule_(lane)
         for lane in self._lists():
             torch._foreach_add_(lane.steps, 1)

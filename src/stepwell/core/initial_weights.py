@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from stepwell.core.check import require, require_one_of
 from stepwell.core.errors import JobError
 from stepwell.core.randomness import Rng
 
-__all__ = ["GAINS", "Distribution", "Fan", "Nonlinearity", "fan_of", "gain_of", "initialise_"]
+__all__ = ["GAINS", "Distribution", "Fan", "Nonlinearity", "check_draw", "fan_of", "gain_of", "initialise_"]
 
 Distribution = Literal["normal", "uniform"]
 Nonlinearity = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "gelu", "silu"]
@@ -106,3 +107,15 @@ def _draw_(weight: Tensor, std: float, distribution: Distribution, generator: to
         bound = math.sqrt(3) * std
         drawn.uniform_(-bound, bound, generator=generator)
     weight.copy_(drawn)
+
+
+def check_draw(technique: str, *, distribution: str, nonlinearity: str, negative_slope: float) -> None:
+    """Refuse settings that `initialise_` and `gain_of` don't know.
+
+    Raises:
+        JobError: naming the technique's setting.
+    """
+    fix = f"See `stepwell techniques show {technique}`"
+    require_one_of(f"{technique}.distribution", distribution, ("normal", "uniform"), fix)
+    require_one_of(f"{technique}.nonlinearity", nonlinearity, (*GAINS, "leaky_relu"), fix)
+    require(negative_slope >= 0, f"{technique}.negative_slope", negative_slope, "a number of 0 or above", fix)

@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, final, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -100,6 +100,14 @@ class Schedule(Protocol):
 
     @property
     def drives(self) -> tuple[Drive, ...]: ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClockSchedule:
+    """A schedule that is a function of the clock and of nothing else: there is nothing to save."""
+
+    drives: tuple[Drive, ...]
 
 
 @runtime_checkable

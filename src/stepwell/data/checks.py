@@ -18,7 +18,9 @@ _CHUNK_BYTES = 64 << 20
 _LARGEST_CHECKED = 4 << 30
 
 
-def require_finite(tensor: Tensor, what: str, *, columns: list[str] | None = None, where: str | None = None) -> None:
+def require_finite(
+    tensor: Tensor, what: str, *, columns: list[str] | None = None, where: str | None = None, first_row: int = 0
+) -> None:
     """Refuse NaN and Inf.
 
     Args:
@@ -26,6 +28,7 @@ def require_finite(tensor: Tensor, what: str, *, columns: list[str] | None = Non
         what: "inputs", "targets", "weights", for the message.
         columns: names of the second dimension, where it has names.
         where: the file it came from.
+        first_row: what row 0 is called, where the tensor is a piece of something larger.
 
     Raises:
         DataError: naming row (counted from 0) and column of the first bad value.
@@ -49,7 +52,7 @@ def require_finite(tensor: Tensor, what: str, *, columns: list[str] | None = Non
             continue
         bad = torch.nonzero(~torch.isfinite(part))
         if len(bad):
-            _refuse(float(part[tuple(bad[0])]), [int(place) for place in bad[0]], start, what, columns, where)
+            _refuse(float(part[tuple(bad[0])]), [int(place) for place in bad[0]], first_row + start, what, columns, where)
 
 
 def _refuse(value: float, place: list[int], start: int, what: str, columns: list[str] | None, where: str | None) -> None:

@@ -6,6 +6,7 @@ Everything is fitted on the training part and stored with the model.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,7 +61,14 @@ class NumericColumn:
         if float(full.min()) == float(full.max()):
             # Not the mean: rounding would leave a spread of 1e-17 for a constant.
             return NumericColumn(name, float(full[0]), 1.0, fill, bool(missing.any()))
-        mean, scale = float(full.mean()), float(full.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = float(full.mean()), float(full.std())
+        if not math.isfinite(scale) or not math.isfinite(mean):
+            raise DataError(
+                f"column {name!r} has values too large to standardise",
+                expected="numbers below 1e150",
+                fix=f"Rescale the column, or leave it out: drop: [{name}]",
+            )
         return NumericColumn(name, mean, scale, fill, bool(missing.any()))
 
 
@@ -135,11 +143,15 @@ class ColumnEncoder:
                     f"column {name!r} has no values in the training part",
                     expected="some values",
                     fix=f"Leave it out: drop: [{name}]",
+                    where=table.path.name if table.path else None,
                 )
             if name in (categorical or ()) or (categorical is None and values.dtype.kind in "bO"):
                 categories.append(CategoryColumn.fit(name, values))
             else:
-                numeric.append(NumericColumn.fit(name, numbers_of(values, name, table)))
+                try:
+                    numeric.append(NumericColumn.fit(name, numbers_of(values, name, table)))
+                except DataError as error:
+                    raise error.at(table.path.name) if table.path else error from None
         return ColumnEncoder(tuple(numeric), tuple(categories))
 
     @property

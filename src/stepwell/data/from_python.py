@@ -76,6 +76,8 @@ def examples_of(
             raise DataError(
                 "weights hold a negative number", expected="weights of 0 or more", fix="Check how weights are computed"
             )
+        if not bool((share > 0).any()):
+            raise DataError("all weights are 0", expected="weights above 0", fix="Check how weights are computed")
         if not share.is_floating_point():
             share = share.to(dtype)
     return TensorExamples(inputs, goal, share, dtype=dtype)
@@ -99,7 +101,7 @@ def as_tensor(value: Any, what: str, *, dtype: torch.dtype = torch.float32, role
     import numpy as np
 
     if isinstance(value, Tensor):
-        return value
+        return value.detach() if value.requires_grad else value  # a graph behind the data could be walked back only once
     columns: list[str] | None = None
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):
         columns = [str(name) for name in value.columns]

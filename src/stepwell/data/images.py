@@ -69,7 +69,7 @@ class ImageReader:
             raise DataError(f"{folder} has no class folders", expected="one folder per class", fix="Sort the images into folders")
         if not files:
             raise _no_images(folder)
-        targets = None if names is None else target.encode(_array(names), part=str(folder.name))
+        targets = None if names is None or with_targets == "ignored" else target.encode(_array(names), part=str(folder.name))
         return examples_of_files(files, targets, self)
 
     def signature(self, num_outputs: int) -> Signature:

@@ -6,17 +6,10 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from stepwell.core.errors import DataError, nearest
-from stepwell.data.arrays import fit_reader, flat_target, guess_layout, loaded_arrays, shaped_as
-from stepwell.data.checks import require_finite
-from stepwell.data.examples import Examples, TensorExamples
-from stepwell.data.preparation import Preparation
-from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
-from stepwell.data.split import SplitSpec, split_indices
-from stepwell.data.targets import TargetEncoder
+from stepwell.data.arrays import flat_target, guess_layout, loaded_pair, require_same_length, shaped_as
+from stepwell.data.registry import DataSource, LoadedData, existing, refuse_split, refuse_task, source
+from stepwell.data.split import SplitSpec
 
 __all__ = ["Npz", "array_in", "open_npz"]
 
@@ -49,38 +42,10 @@ class Npz(DataSource):
         path = existing(self.path, base=base)
         arrays = open_npz(path)
         values, targets = array_in(arrays, self.inputs, path), flat_target(array_in(arrays, self.targets, path))
-        if len(values) != len(targets):
-            raise DataError(
-                f"{self.inputs!r} has {len(values)} examples and {self.targets!r} has {len(targets)}",
-                expected="the same number",
-                fix="Check how the file was made",
-                where=path.name,
-            )
+        require_same_length(values, targets, (self.inputs, self.targets), where=path.name)
         layout = self.layout if self.layout != "auto" else guess_layout(values)
         shaped = shaped_as(values, layout)
-        labels = targets if targets.ndim == 1 else [" ".join(map(str, row)) for row in targets.tolist()]
-        parts = split_indices(len(values), split, targets=labels, seed=seed)
-        train = parts.train.numpy()
-        require_finite(torch.from_numpy(shaped) if shaped.dtype.kind == "f" else torch.zeros(0), self.inputs, where=path.name)
-        reader = fit_reader(
-            shaped[train],
-            form="npz",
-            layout=layout,
-            standardise=self.scale == "standard",
-            inputs=self.inputs,
-            targets=self.targets,
-        )
-        names = (self.targets,) if targets.ndim == 1 else tuple(f"{self.targets}[{k}]" for k in range(targets.shape[1]))
-        target = TargetEncoder.fit(targets[train], task=task, names=names)
-        preparation = Preparation(source="npz", reader=reader, target=target)
-
-        def examples(index: Tensor, part: str) -> Examples | None:
-            if not len(index):
-                return None
-            rows = index.numpy()
-            return TensorExamples(reader.encode(shaped[rows], where=path.name), target.encode(targets[rows], part=part))
-
-        return loaded_arrays("npz", examples, (parts.train, parts.validation, parts.test), preparation, fingerprint_of([path]))
+        return loaded_pair(self, shaped, targets, form="npz", layout=layout, split=split, task=task, seed=seed, files=[path])
 
 
 def open_npz(path: Path) -> Any:

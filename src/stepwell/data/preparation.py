@@ -15,7 +15,7 @@ from stepwell.data.targets import TargetEncoder
 
 __all__ = ["InputReader", "Preparation", "WithTargets"]
 
-WithTargets = Literal["required", "optional"]
+WithTargets = Literal["required", "optional", "ignored"]
 
 
 class InputReader(Protocol):
@@ -75,7 +75,8 @@ class Preparation:
 
         Args:
             data: a path, or a frame where the source reads tables.
-            with_targets: "required" refuses data without targets; "optional" takes them where they are.
+            with_targets: "required" refuses data without targets; "optional" takes them where they are;
+                "ignored" doesn't look at them: they may be gaps, or classes that training didn't have.
 
         Raises:
             DataError: the file is missing or can't be read, or lacks a column the model was trained with. Values of

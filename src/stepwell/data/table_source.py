@@ -45,7 +45,7 @@ class TableReader:
         """Examples of a CSV or Parquet file, or of a frame."""
         table = as_table(data, self.separator)
         names = list(target.names)
-        there = all(name in table.frame.columns for name in names)
+        there = with_targets != "ignored" and all(name in table.frame.columns for name in names)
         if with_targets == "required":
             table.require(names, "target column")
         targets = target.encode(target_values(table, names), where=table.where, part="this file") if there else None
@@ -137,7 +137,10 @@ class TableSource(DataSource):
         features = [name for name in given if name not in aside]
         if not features:
             raise DataError(
-                "the table has no columns to learn from", expected="at least one feature", fix="Check features and drop"
+                "the table has no columns to learn from",
+                expected="at least one feature",
+                fix="Check features and drop",
+                where=table.path.name if table.path else None,
             )
         return features
 
@@ -155,7 +158,10 @@ class TableSource(DataSource):
         if split.by == "stratified":
             targets = target_values(table, names)
             targets = targets if targets.ndim == 1 else [" ".join(map(str, row)) for row in targets.tolist()]
-        cut = split_indices(len(table.frame), split, targets=targets, groups=column, times=column, seed=seed)
+        try:
+            cut = split_indices(len(table.frame), split, targets=targets, groups=column, times=column, seed=seed)
+        except DataError as error:
+            raise error.at(table.path.name) if table.path else error from None
         return {name: part for name, part in _cut(table, cut).items() if part is not None}
 
     def _examples(self, table: Table, columns: ColumnEncoder, target: TargetEncoder, part: str) -> Examples:

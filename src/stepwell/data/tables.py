@@ -71,6 +71,8 @@ def read_table(path: Path, *, separator: str = ",") -> Table:
     Raises:
         DataError: an empty file, a header only, ragged rows, two columns of one name, or bytes that are no such file.
     """
+    if len(separator) != 1:
+        raise DataError(f"the separator is {separator!r}", expected="one character", fix='Write for example separator: ";"')
     if path.is_dir():
         raise DataError(f"{path.name} is a folder", expected="a CSV or Parquet file", fix="Name a file in it")
     if path.stat().st_size == 0:
@@ -85,13 +87,17 @@ def read_table(path: Path, *, separator: str = ",") -> Table:
             f"two columns are called {double[0]!r}", expected="one name per column", fix="Rename one", where=f"{path.name}:1"
         )
     if len(frame) == 0:
-        raise DataError(
-            f"{path.name} has a header but no rows",
-            expected="at least one row",
-            fix="Check how the file was made",
-            where=path.name,
-        )
+        raise _without_rows(path)
     return Table(frame, path, separator)
+
+
+def _without_rows(path: Path) -> DataError:
+    return DataError(
+        f"{path.name} has a header but no rows",
+        expected="at least one row",
+        fix="Check how the file was made",
+        where=path.name,
+    )
 
 
 def values_of(column: Any) -> Any:
@@ -162,8 +168,13 @@ def _explain(path: Path, separator: str, error: Exception) -> None:
     try:
         with _opened(path) as file:
             rows = csv.reader(file, delimiter=separator)
-            width = len(next(rows, []))
+            header = next((row for row in rows if row), None)
+            if header is None:
+                what = f"{path.name} holds nothing but empty lines"
+                raise DataError(what, expected="a header line and rows", fix="Check how the file was made", where=path.name)
+            width, num_rows = len(header), 0
             for row in rows:
+                num_rows += bool(row)
                 if row and len(row) != width:
                     raise DataError(
                         f"this row has {len(row)} fields, the header has {width}",
@@ -171,6 +182,8 @@ def _explain(path: Path, separator: str, error: Exception) -> None:
                         fix="Correct the row; put quotes around text that holds the separator",
                         where=f"{path.name}:{rows.line_num}",
                     ) from error
+            if not num_rows:
+                raise _without_rows(path) from error
     except (UnicodeDecodeError, csv.Error) as wrong:
         raise _not_text(path, "the file") from wrong
 

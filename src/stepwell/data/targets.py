@@ -242,13 +242,19 @@ def _as_numbers(values: Any, name: str, where: Where) -> Any:
 
 
 def _fit_regression(values: Any, names: tuple[str, ...], where: Where) -> TargetEncoder:
+    import numpy as np
+
     numbers = _as_numbers(values, names[0], where)
-    mean, scale = float(numbers.mean()), float(numbers.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(numbers.mean()), float(numbers.std())
     if not scale > 0 or float(numbers.min()) == float(numbers.max()):
         raise _constant(names[0], f"{mean:g}", where(0))
     if not math.isfinite(scale):
         raise DataError(
-            f"target {names[0]!r} has values too large to standardise", expected="numbers below 1e150", fix="Rescale the column"
+            f"target {names[0]!r} has values too large to standardise",
+            expected="numbers below 1e150",
+            fix="Rescale the column",
+            where=_file(where),
         )
     return TargetEncoder(task="regression", names=names, mean=mean, scale=scale)
 

@@ -12,7 +12,7 @@ from torch import nn
 from stepwell.core.batch import Batch
 from stepwell.core.randomness import SeededDefaults
 from stepwell.core.slots import Objective
-from stepwell.engine.metrics import Metric
+from stepwell.engine.metrics import Accumulator, Metric
 from stepwell.parallel.group import Group, sum_numbers
 from stepwell.precision import Precision
 
@@ -39,6 +39,7 @@ def evaluate(
     *,
     objective: Objective,
     metrics: dict[str, Metric] | None = None,
+    also: Iterable[Accumulator] = (),
     precision: Precision | None = None,
     group: Group = None,
 ) -> dict[str, float]:
@@ -47,12 +48,14 @@ def evaluate(
     Args:
         objective: the base objective, without the modifiers of training, so that losses can be compared.
         metrics: fresh metrics, read at the end.
+        also: other accumulators, fed with the same outputs; the caller reads them.
 
     Returns:
         "loss": sum over terms of weight * sum / count over all batches; each metric by name; "perplexity" where the
         loss is over tokens.
     """
     metrics, precision = metrics or {}, precision or Precision()
+    fed: list[Accumulator] = [*metrics.values(), *also]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -68,8 +71,8 @@ def evaluate(
                 units[name] = (term.unit, term.weight)
             for unit, count in objective.counts(batch).items():
                 counts[unit] = counts.get(unit, 0.0) + float(count)
-            for metric in metrics.values():
-                metric.update(outputs, batch)
+            for accumulator in fed:
+                accumulator.update(outputs, batch)
     sums = {name: float(value) for name, value in sum_numbers(sums, group, device).items()}
     counts = {name: float(value) for name, value in sum_numbers(counts, group, device).items()}
     loss = sum(weight * sums[name] / counts[unit] if counts[unit] else math.nan for name, (unit, weight) in units.items())

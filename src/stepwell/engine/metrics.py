@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
+from stepwell.core.direction import Direction, known_direction
 from stepwell.core.errors import JobError, nearest
 
 
-class Metric(ABC):
+class Accumulator(ABC):
     """Fed with every evaluated batch, then read once."""
 
     @abstractmethod
     def update(self, outputs: Tree, batch: Batch) -> None:
         """Take in a batch's outputs (fp32) and targets."""
 
+
+class Metric(Accumulator):
+    """An accumulator that is read as one number."""
+
     @abstractmethod
     def compute(self) -> float:
         """The value over all batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenClasses:
+    """True and predicted class numbers, int64 tensors of one shape."""
+
+    true: Tensor
+    predicted: Tensor
+    num_classes: int
+
+
+def chosen_classes(outputs: Tensor, targets: Tensor) -> ChosenClasses:
+    """Class numbers of scores and targets, classes last; one score per target is a logit, above 0 for class 1.
+
+    >>> pair = chosen_classes(torch.tensor([[0.5], [-1.0]]), torch.tensor([1.0, 1.0]))
+    >>> pair.true.tolist(), pair.predicted.tolist(), pair.num_classes
+    ([1, 1], [1, 0], 2)
+    """
+    if outputs.dim() < 2 or outputs.shape[-1] == 1:
+        return ChosenClasses((targets.reshape(-1) > 0.5).long(), (outputs.reshape(-1) > 0).long(), 2)
+    true = targets.argmax(-1) if targets.shape == outputs.shape else targets.long()
+    return ChosenClasses(true, outputs.argmax(-1), outputs.shape[-1])
 
 
 class Accuracy(Metric):
@@ -37,15 +65,14 @@ class Accuracy(Metric):
 
     def update(self, outputs: Tree, batch: Batch) -> None:
         targets: Tensor = batch.targets
-        if targets.is_floating_point() and outputs.numel() == targets.numel():
-            hits, kept = (outputs.reshape(targets.shape) > 0) == (targets > 0.5), None
+        if outputs.numel() == targets.numel():
+            hits = (outputs.reshape(targets.shape) > 0) == (targets > 0.5)
+            kept = torch.ones_like(hits)
         else:
-            classes = targets.argmax(-1) if targets.is_floating_point() else targets
-            hits, kept = outputs.argmax(-1) == classes, classes != self.ignore_index
-        if kept is not None:
-            hits = hits & kept
-        self.right += float(hits.sum())
-        self.count += float(hits.numel() if kept is None else kept.sum())
+            pair = chosen_classes(outputs, targets)
+            hits, kept = pair.true == pair.predicted, pair.true != self.ignore_index
+        self.right += float((hits & kept).sum())
+        self.count += float(kept.sum())
 
     def compute(self) -> float:
         return self.right / self.count if self.count else math.nan
@@ -115,7 +142,6 @@ class Auc(Metric):
 
 
 METRICS: dict[str, type[Metric]] = {"accuracy": Accuracy, "auc": Auc, "mae": Mae, "rmse": Rmse, "r2": R2}
-HIGHER_IS_BETTER = frozenset({"accuracy", "auc", "r2"})
 
 
 def make_metrics(names: tuple[str, ...], *, target_scale: float = 1.0) -> dict[str, Metric]:
@@ -133,6 +159,10 @@ def make_metrics(names: tuple[str, ...], *, target_scale: float = 1.0) -> dict[s
     return made
 
 
-def metric_mode(name: str) -> str:
-    """Whether a metric is better when "max" or "min"."""
-    return "max" if name in HIGHER_IS_BETTER else "min"
+def metric_mode(name: str) -> Direction:
+    """Whether a metric is better when "max" or "min"; "min" for a custom metric whose name doesn't tell.
+
+    >>> metric_mode("auc"), metric_mode("perplexity"), metric_mode("my_score")
+    ('max', 'min', 'min')
+    """
+    return known_direction(name) or "min"

@@ -30,12 +30,16 @@ class Execution:
         micro_batch_size: samples per forward pass; None for the whole batch.
         memory: "flat" lays parameters and gradients out in flat buffers, "tensors" leaves them as they are.
         process_group: a torch.distributed group whose ranks train this model together.
+        finite_check: "at_once" reads the check of every step; "late" reads it one step later, so that nothing waits
+            for the device, while the device itself leaves weights alone in a bad step; "auto" is late on accelerators
+            where the optimizer can do that and no loss scale has to know.
     """
 
     precision: str | Precision = "fp32"
     micro_batch_size: int | Sequence[int] | None = None
     memory: Literal["flat", "tensors"] = "flat"
     process_group: Group = None
+    finite_check: Literal["auto", "at_once", "late"] = "auto"
 
 
 @dataclass

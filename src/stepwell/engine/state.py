@@ -92,6 +92,7 @@ def snapshot(tree: Any) -> Any:
 def separate(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """Split a state into {path: tensor} and a JSON-able rest in which `{"tensor": path}` marks each place.
 
+    >>> import torch
     >>> tensors, rest = separate({"a": {"b": torch.ones(1), "c": 2}})
     >>> list(tensors), rest
     (['a/b'], {'a': {'b': {'tensor': 'a/b'}, 'c': 2}})

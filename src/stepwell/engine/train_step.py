@@ -75,6 +75,7 @@ class TrainStep:
         self._flat = self.optimizer if isinstance(self.optimizer, ElementwiseOptimizer) and self.optimizer.layouts else None
         self._buffers = float_buffers(self.model)
         self._saved_buffers = [buffer.clone() for buffer in self._buffers]
+        self._late = self._checks_late()
         self._gradients: Gradients | None = None
         self._unread: Tensor | None = None
         self._known_slopes: dict[tuple[float, torch.dtype, torch.Size], Tensor] = {}
@@ -171,6 +172,8 @@ class TrainStep:
                 continue
             key = (term.weight * scale / count if count else 0.0, term.sum.dtype, term.sum.shape)
             if key not in self._known_slopes:
+                if len(self._known_slopes) > 64:  # counts that differ in every step, as tokens do
+                    self._known_slopes.clear()
                 self._known_slopes[key] = torch.full_like(term.sum, key[0]).detach()
             slopes.append(self._known_slopes[key])
         return slopes
@@ -198,14 +201,29 @@ class TrainStep:
         return gradients
 
     def _finite(self, terms: Terms, grad_norm: Tensor) -> bool:
-        """Whether the step is sound. On a GPU without loss scaling nothing waits: a bad step is seen one step later."""
-        if self.device.type == "cpu" or self.precision.loss_scale is not None:
+        """Whether this step is sound; where the check is late, whether the one before was (the device guards itself)."""
+        if not self._late:
             return math.isfinite(grad_norm.item()) and all(_is_finite(term.sum) for term in terms.values())
-        flag = torch.isfinite(grad_norm)
+        assert self._flat is not None, "only laid-out optimizers check late"
+        sound = torch.isfinite(grad_norm)
         for term in terms.values():
-            flag = flag & torch.isfinite(term.sum).all()
-        before, self._unread = self._unread, flag
+            sound = sound & torch.isfinite(term.sum).all()
+        self._flat.skip = 1.0 - sound.float()
+        for buffer, saved in zip(self._buffers, self._saved_buffers, strict=True):
+            buffer.copy_(torch.where(sound, buffer, saved))
+        before, self._unread = self._unread, sound
         return before is None or bool(before.item())
+
+    def _checks_late(self) -> bool:
+        guarded = self._flat is not None and not self._flat.outside and self.precision.loss_scale is None
+        if self.execution.finite_check == "late" and not guarded:
+            raise JobError(
+                "finite_check is late, but this optimizer or precision has to know at once",
+                expected="a laid-out optimizer of stepwell's without loss scaling",
+                fix='Set finite_check="at_once"',
+            )
+        wished = {"late": True, "at_once": False, "auto": self.device.type != "cpu"}
+        return guarded and wished[self.execution.finite_check]
 
     def _update(self, batch: Batch, counts: Counts) -> None:
         optimizer = self.optimizer

@@ -37,7 +37,7 @@ class Plan:
         monitor: the metric that says which evaluation is best.
         deliver: whether the run ends with the "last" weights or puts the "best" evaluated ones back.
         keep: newest checkpoints that stay.
-        on_nonfinite: "stop", "skip", or "rollback" to the state at the last evaluation and past the bad
+        on_nonfinite: "stop", "skip", or "rollback" to the state at the last checkpoint and past the bad
             stretch of data (three times to one place, then stop).
     """
 
@@ -79,10 +79,11 @@ class Trainer:
         self.evaluator, self.refresh, self.folder = evaluator, refresh, folder
         self.best: dict[str, Any] = {}
         self.stop_reason: str | None = None
+        self._stopped: str | None = None  # by an observer: a resumed run stays stopped then, whatever its budget
         self._best_weights: dict[str, Any] | None = None
         self._rollback: dict[str, Any] | None = None
         self._rollbacks = 0
-        self._last: EvalReport | None = None
+        self._evaluated_at = -1
         observers = list(step.parts.observers.values())
         self._step_observers = [item for item in observers if item.watches == "steps"]
         self._evaluation_observers = [item for item in observers if item.watches == "evaluations"]
@@ -126,9 +127,10 @@ class Trainer:
             self._heed(observer(report))
         if plan.evaluate_every and steps % plan.evaluate_every == 0:
             self._evaluate()
+        if plan.checkpoint_every and steps % plan.checkpoint_every == 0:
             self._mark_good()
-        if self.folder is not None and plan.checkpoint_every and steps % plan.checkpoint_every == 0:
-            self.save()
+            if self.folder is not None:
+                self.save()
 
     def _evaluate(self) -> None:
         if self.evaluator is None:
@@ -137,14 +139,14 @@ class Trainer:
         with self.delivered() as weights:
             metrics = self.evaluator()
             report = EvalReport(step.clock.steps, self.plan.horizon.epochs(step.clock), metrics, weights=weights)
-            self._last = report
+            self._evaluated_at = report.step
             self.recorder.evaluated(report)
             self._keep_best(report)
         for observer in self._evaluation_observers:
             self._heed(observer(report))
 
     def _mark_good(self) -> None:
-        """Where a rollback would go back to: the last evaluation, or the start."""
+        """Where a rollback would go back to: the last checkpoint's place, or the start."""
         if self.plan.on_nonfinite == "rollback":
             self._rollback, self._rollbacks = snapshot(self.step.state_dict()), 0
 
@@ -170,7 +172,7 @@ class Trainer:
 
     def _heed(self, stop: Stop | None) -> None:
         if stop is not None and self.stop_reason is None:
-            self.stop_reason = stop.reason
+            self.stop_reason = self._stopped = stop.reason
 
     def _nonfinite(self, report: StepReport) -> None:
         scaled = self.step.precision.loss_scale is not None
@@ -210,8 +212,7 @@ class Trainer:
 
     def _finish(self) -> None:
         self.recorder.flush(self._epochs_per_step)
-        evaluated = self._last is not None and self._last.step == self.step.clock.steps
-        if self.evaluator is not None and not evaluated:
+        if self.evaluator is not None and self._evaluated_at != self.step.clock.steps:
             self._evaluate()
         if self.folder is not None:
             self.save()
@@ -235,7 +236,8 @@ class Trainer:
             "source": self.source.state_dict(),
             "recorder": self.recorder.state_dict(),
             "best": self.best,
-            "stop_reason": self.stop_reason,
+            "evaluated_at": self._evaluated_at,
+            "stopped": self._stopped,
         }
         if self._best_weights is not None:
             state["best_weights"] = self._best_weights
@@ -246,6 +248,8 @@ class Trainer:
         self.source.load_state_dict(state["source"])
         self.recorder.load_state_dict(state["recorder"])
         self.best = dict(state["best"])
+        self._evaluated_at = int(state["evaluated_at"])
+        self.stop_reason = self._stopped = state["stopped"]
         self._best_weights = state.get("best_weights")
 
     def resume(self) -> bool:

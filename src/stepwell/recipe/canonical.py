@@ -14,7 +14,7 @@ from stepwell.core.check import require
 from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError, nearest
 from stepwell.recipe.merge import expand
-from stepwell.recipe.parts import TASKS, Merged, ModelSpec, StopRules, tupled
+from stepwell.recipe.parts import Merged, ModelSpec, StopRules, tupled
 from stepwell.recipe.places import place_of
 from stepwell.recipe.plain import technique_id
 from stepwell.recipe.schema import (
@@ -29,13 +29,14 @@ from stepwell.recipe.schema import (
     source_from,
     technique_from,
 )
+from stepwell.recipe.tasks import TASKS
 from stepwell.recipe.types import plain_value, shown
 
 RECIPE_DEFAULTS: dict[str, Any] = {
     "batch_size": 32,
     "micro_batch_size": None,
     "precision": "fp32",
-    "plan": "default",
+    "plan": "flat",
     "on_nonfinite": "stop",
 }
 # What an error message offers where the default is no example.

@@ -62,15 +62,7 @@ def _values(before: Any, after: Any, path: str) -> list[Change]:
 
 def _techniques(before: list[Any], after: list[Any]) -> list[Change]:
     old, new = _keyed(before), _keyed(after)
-    changes = []
-    for key in [*old, *(key for key in new if key not in old)]:
-        path = f"recipe.techniques.{key}"
-        if key not in new:
-            changes.append(Change(path, old[key], None, "removed"))
-        elif key not in old:
-            changes.append(Change(path, None, new[key], "added"))
-        else:
-            changes += _values(old[key], new[key], path)
+    changes = _mappings(old, new, "recipe.techniques.")
     kept_before, kept_after = [key for key in old if key in new], [key for key in new if key in old]
     if kept_before != kept_after:
         changes.append(Change("recipe.techniques", kept_before, kept_after, "moved"))

@@ -117,5 +117,13 @@ def _promise(assembly: Assembly) -> str:
         text = "exact with seeded globals: map-style data is seeded per (seed, epoch, sample)"
     else:
         text = "exact: samplers, sources and techniques are functions of the seed and the cursor"
-    memory = "flat" if isinstance(assembly.step.optimizer, ElementwiseOptimizer) else "one tensor at a time"
-    return f"randomness: {text}\nmemory: {memory}; device {assembly.device}"
+    return f"randomness: {text}\n{_memory(assembly)}; device {assembly.device}"
+
+
+def _memory(assembly: Assembly) -> str:
+    plan, optimizer = assembly.parts.job.recipe.plan, assembly.step.optimizer
+    if isinstance(optimizer, ElementwiseOptimizer) and optimizer.layouts:
+        buffers = "one buffer" if len(optimizer.layouts) == 1 else f"{len(optimizer.layouts)} buffers"
+        return f"plan: {plan}, parameters and gradients lie in {buffers}"
+    reason = "" if plan == "tensors" else f", because {type(optimizer).__name__} updates them one by one"
+    return f"plan: {plan}, each parameter is a tensor by itself{reason}"

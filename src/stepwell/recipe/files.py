@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stepwell.core.errors import JobError
+from stepwell.recipe.blame import written_as
 from stepwell.recipe.job import Job
 from stepwell.recipe.overrides import Override, apply
 from stepwell.recipe.places import PlacedDict
@@ -29,7 +30,8 @@ def read_job(path: str | os.PathLike[str], overrides: Iterable[Override | str] =
     Raises:
         JobError: with the file and line of whatever is wrong.
     """
-    return Job.from_mapping(apply(read_mapping(path), overrides), given=tuple(given))
+    mapping = apply(read_mapping(path), overrides)
+    return written_as(Job.from_mapping(mapping, given=tuple(given)), mapping)
 
 
 def parse_job(text: str, overrides: Iterable[Override | str] = (), *, name: str = "job.yaml", given: Iterable[str] = ()) -> Job:

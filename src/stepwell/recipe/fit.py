@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
@@ -14,11 +14,9 @@ from stepwell.core.errors import DataError, JobError
 from stepwell.data.examples import Examples
 from stepwell.data.from_python import examples_of
 from stepwell.data.iterable import IterableSource, iterable_batches
-from stepwell.engine.run_folder import RunFolder
 from stepwell.recipe.job import Job, Recipe
-from stepwell.recipe.preflight import preflight
-from stepwell.recipe.record import reopen_folder, save_model, start_folder, write_result
-from stepwell.recipe.run import Assembly, Ingredients, Run
+from stepwell.recipe.record import reopen_folder, run_and_record, start_folder
+from stepwell.recipe.run import Ingredients, Run
 
 logger = logging.getLogger("stepwell.fit")
 
@@ -65,30 +63,16 @@ def fit(
     (6, 'budget spent')
     """
     refuse_unknown_settings(settings)
+    if existing not in ("refuse", "resume"):
+        raise JobError(f"existing is {existing!r}", expected='"refuse" or "resume"', fix="To start anew, give another out")
     job = Job(recipe=recipe or default_recipe(), budget=budget, seed=seed, **settings)
     parts = ingredients(model, data, val, job)
     folder, begun = None, False
     if out is not None:
         begun = existing == "resume" and (Path(out) / "job.yaml").exists()
         folder = reopen_folder(Path(out), job) if begun else start_folder(Path(out), job)
-    try:
-        return _train(parts, folder, progress, begun)
-    finally:
-        if folder is not None:
-            folder.close()
-
-
-def _train(parts: Ingredients, folder: RunFolder | None, progress: Any, begun: bool) -> Run:
-    started = time.perf_counter()
-    assembly = Assembly(parts, folder=folder, progress=progress)
-    preflight(assembly)
-    if begun:
-        assembly.trainer.resume()
-    run = assembly.finish()
-    if folder is not None:
-        save_model(folder, run.model, {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"})
-        write_result(folder, run, seconds=time.perf_counter() - started)
-    return run
+    description = {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"}
+    return run_and_record(parts, folder, progress, begun=begun, describe=lambda assembly: description)
 
 
 def default_recipe() -> Recipe:
@@ -114,18 +98,20 @@ def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
             expected="a torch.nn.Module object",
             fix="Pass an instance, e.g. torch.nn.Linear(4, 2)",
         )
-    train: Any = examples_of(data)
+    # float64 data stays float64 where the model computes in it, and is halved for every other model.
+    dtype = torch.float64 if any(p.dtype == torch.float64 for p in model.parameters()) else torch.float32
+    train: Any = examples_of(data, dtype=dtype)
     if isinstance(train, IterableDataset):
         size = job.recipe.batch_size
         if size == "full":
             raise DataError(
                 "batch_size is full but the data has no known length", expected="a number", fix="Set e.g. batch_size=64"
             )
-        train = IterableSource(train, batch_size=size, seed=job.seed)
-    validation: Any = None if val is None else examples_of(val)
+        train = IterableSource(train, batch_size=size, seed=job.seed, dtype=dtype)
+    validation: Any = None if val is None else examples_of(val, dtype=dtype)
     if isinstance(validation, IterableDataset):
         dataset = validation
-        validation = lambda: iterable_batches(dataset, batch_size=256)  # noqa: E731
+        validation = lambda: iterable_batches(dataset, batch_size=256, dtype=dtype)  # noqa: E731
     elif validation is not None:
         require_same_shapes(train, validation)
     return Ingredients(job, model, train, validation)
@@ -133,8 +119,6 @@ def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
 
 def require_same_shapes(train: Any, validation: Examples) -> None:
     """Refuse validation data whose samples look different from the training data's."""
-    import torch
-
     from stepwell.core.batch import tree_leaves
 
     if not hasattr(train, "batch"):

@@ -34,7 +34,8 @@ class Recipe:
         batch_size: samples per optimizer step over all micro-batches and ranks, >= 1, or "full".
         micro_batch_size: samples per forward pass, 1 to batch_size; None for the whole batch.
         precision: of the forward pass: fp32, bf16 autocast, or fp16 autocast with loss scaling.
-        plan: how a step is executed: "default", or "auto" to measure the acceptable candidates.
+        plan: how parameters lie in memory: "flat" in few buffers, so that an update is few operations (with stepwell's own
+            optimizers), "tensors" each by itself. What is learned differs by rounding at most.
         on_nonfinite: what a non-finite loss or gradient does: stop, skip the step, or roll back.
 
     Raises:
@@ -53,7 +54,7 @@ class Recipe:
     batch_size: int | Literal["full"] = UNSET
     micro_batch_size: int | None = UNSET
     precision: Literal["fp32", "bf16", "fp16"] = UNSET
-    plan: Literal["default", "auto"] = UNSET
+    plan: Literal["flat", "tensors"] = UNSET
     on_nonfinite: Literal["stop", "skip", "rollback"] = UNSET
 
     def __post_init__(self) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from stepwell.core.check import require
 from stepwell.core.duration import Duration
-
-Task = Literal["classification", "binary", "multilabel", "regression", "language_modeling"]
-TASKS: tuple[str, ...] = get_args(Task)
 
 
 class _Unset(enum.Enum):

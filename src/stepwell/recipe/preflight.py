@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from stepwell.core.batch import tree_leaves
+from stepwell.core.batch import Tree, tree_leaves
 from stepwell.core.callable_loss import is_mean_over_samples
 from stepwell.core.errors import JobError, StepwellError
 from stepwell.core.randomness import derive, seeded_defaults
+from stepwell.core.slots import call_model
 from stepwell.engine.evaluate import evaluating
 from stepwell.recipe.run import Assembly
 
@@ -28,15 +31,19 @@ def preflight(assembly: Assembly) -> None:
             raise
         except Exception as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(batch.inputs)]
+            types = ", ".join(sorted({str(leaf.dtype).removeprefix("torch.") for leaf in tree_leaves(batch.inputs)}))
             raise JobError(
                 f"the model failed on {len(batch)} training examples of shape {shapes}: {type(error).__name__}: {error}",
                 expected="a model that takes the inputs as they are",
-                fix="Check the first layer's width, the order of dimensions and the dtype (inputs are float32)",
+                fix=f"Check the first layer's width, the order of dimensions and the dtype (inputs are {types})",
             ) from error
         objective.terms(outputs, batch)
         objective.counts(batch)
+    _refuse_lone_samples(assembly)
     cut = assembly.parts.job.recipe.micro_batch_size is not None
     finding = is_mean_over_samples(objective, step.model, batch) if len(batch) > 1 else None
+    if finding is not None and not finding.holds:
+        _refuse_broadcast(outputs, batch.targets)
     if finding is not None and not finding.holds and cut:
         raise JobError(
             finding.message,
@@ -45,3 +52,48 @@ def preflight(assembly: Assembly) -> None:
         )
     if not torch.is_grad_enabled():
         raise JobError("gradients are switched off", expected="grad mode on", fix="Call fit outside of torch.no_grad()")
+
+
+def _refuse_broadcast(outputs: Tree, targets: Tree) -> None:
+    """Outputs (N, 1) against targets (N,) give N * N differences, whose mean looks like a loss."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.numel() != targets.numel():
+        return
+    if sorted((outputs.dim(), targets.dim())) == [1, 2] and targets.is_floating_point():
+        raise JobError(
+            f"the loss broadcasts outputs {tuple(outputs.shape)} against targets {tuple(targets.shape)}",
+            expected="outputs and targets of one shape",
+            fix="Give the loss outputs.squeeze(1), or targets of shape (N, 1)",
+        )
+
+
+def _refuse_lone_samples(assembly: Assembly) -> None:
+    """Batch norm has no variance of one value: a (micro-)batch of one sample would fail in the middle of an epoch."""
+    job, num = assembly.parts.job, assembly.facts.num_samples
+    if num is None or not any(isinstance(module, _BatchNorm) for module in assembly.step.model.modules()):
+        return
+    size = assembly.source.batch_size
+    micro = job.recipe.micro_batch_size
+    parts = {whole % micro or micro if micro else whole for whole in {min(size, num), num % size or size}}
+    if 1 not in parts:
+        return
+    with evaluating(assembly.step.model), seeded_defaults(0, assembly.step.device):
+        saved = {name: buffer.clone() for name, buffer in assembly.step.model.named_buffers()}
+        assembly.step.model.train()
+        try:
+            call_model(assembly.step.model, assembly.facts.sample.part(0, 1).to(assembly.step.device).inputs)
+        except ValueError as error:
+            cut = f" and micro-batches of {micro}" if micro else ""
+            raise JobError(
+                f"{num} samples in batches of {size}{cut} leave one sample alone, and the model has batch norm",
+                expected="two samples or more in every (micro-)batch",
+                fix=f"Set batch_size: {_better_size(num, size)}" if not micro else "Change micro_batch_size, or leave it out",
+            ) from error
+        finally:
+            for name, buffer in assembly.step.model.named_buffers():
+                buffer.copy_(saved[name])
+
+
+def _better_size(num: int, size: int) -> int:
+    """The nearest batch size that leaves no sample alone."""
+    sizes = sorted(range(2, max(num, 3)), key=lambda other: abs(other - size))
+    return next((other for other in sizes if num % other != 1), num)

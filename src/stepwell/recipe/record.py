@@ -6,6 +6,9 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +17,15 @@ from typing import Any
 import torch
 
 from stepwell.core.errors import RunFolderError
+from stepwell.engine.confusion import Confusion
+from stepwell.engine.history import Progress
 from stepwell.engine.run_folder import RunFolder
 from stepwell.engine.storage import explained, write_bytes
+from stepwell.recipe.blame import blaming
 from stepwell.recipe.files import dump
 from stepwell.recipe.job import Job
-from stepwell.recipe.run import Run
+from stepwell.recipe.preflight import preflight
+from stepwell.recipe.run import Assembly, Ingredients, Run
 
 PACKAGES = ("stepwell", "torch", "numpy", "pandas", "safetensors", "scikit-learn")
 
@@ -30,9 +37,31 @@ def start_folder(path: Path, job: Job, **facts: Any) -> RunFolder:
         RunFolderError: the folder is in use, not empty or can't be written.
     """
     folder = RunFolder(path)
-    folder.create(dump(job.to_mapping()))
-    folder.write("manifest.json", manifest(job) | facts)
+    try:
+        folder.create(dump(job.to_mapping()))
+    except BaseException:
+        folder.close()  # whoever keeps the error would keep the lock
+        raise
+    try:
+        folder.write("manifest.json", manifest(job) | facts)
+    except BaseException:
+        abandon(folder)
+        raise
     return folder
+
+
+def abandon(folder: RunFolder) -> None:
+    """Let go of a run that failed; where nothing happened in it yet, take its folder away: it would block the next try."""
+    path, metrics = folder.path, folder.path / "metrics"
+    with suppress(OSError):
+        begun = {item.name for item in path.iterdir()} - {"job.yaml", "manifest.json", "metrics", "lock"}
+        if not begun and not (metrics.exists() and any(metrics.iterdir())):
+            for name in ("manifest.json", "job.yaml", "lock"):
+                (path / name).unlink(missing_ok=True)
+            if metrics.exists():
+                metrics.rmdir()
+            path.rmdir()
+    folder.close()
 
 
 def reopen_folder(path: Path, job: Job) -> RunFolder:
@@ -85,8 +114,49 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def write_result(folder: RunFolder, run: Run, *, seconds: float, extra: dict[str, Any] | None = None) -> None:
-    """Write result.json and the delivered weights with how to load them."""
+def run_and_record(
+    parts: Ingredients,
+    folder: RunFolder | None,
+    progress: Progress | None,
+    *,
+    begun: bool,
+    describe: Callable[[Assembly], dict[str, Any]],
+) -> Run:
+    """Try everything out, train to the end, write the model and the result; the folder is free again afterwards.
+
+    Args:
+        begun: whether the folder holds checkpoints of this run to go on from.
+        describe: what goes beside the weights.
+    """
+    started = time.perf_counter()
+    try:
+        with blaming(parts.job, "recipe", "model", "data", "device"):
+            assembly = Assembly(parts, folder=folder, progress=progress)
+            preflight(assembly)
+            if begun:
+                assembly.trainer.resume()
+            run = assembly.finish()
+        if folder is not None:
+            save_model(folder, run.model, describe(assembly))
+            write_result(folder, run, assembly.confusion, seconds=time.perf_counter() - started)
+        return run
+    except BaseException:
+        if folder is not None:
+            with suppress(OSError):  # of a full disk: what happened first is what is told
+                folder.close_files()
+            if not begun:
+                abandon(folder)
+        raise
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+def write_result(folder: RunFolder, run: Run, confusion: Confusion | None, *, seconds: float) -> None:
+    """Write result.json: how the run ended, its metrics and, for classes, the confusion matrix."""
+    matrix = {}
+    if confusion is not None:
+        matrix = {"confusion_matrix": confusion.counts, "classes": confusion.classes, "confusion_part": confusion.part}
     folder.write(
         "result.json",
         {
@@ -97,8 +167,10 @@ def write_result(folder: RunFolder, run: Run, *, seconds: float, extra: dict[str
             "test": run.test_metrics,
             "seconds": round(seconds, 3),
             "derived": [{"path": item.path, "value": item.value, "reason": item.reason} for item in run.derived],
+            "task": run.task.name if run.task else None,
+            "headline": run.task.headline if run.task else "loss",
         }
-        | (extra or {}),
+        | matrix,
     )
 
 

@@ -227,6 +227,7 @@ def class_counts(targets: Any) -> list[int] | None:
     """Samples of each class, where targets are class numbers, one per sample."""
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.dim() != 1 or targets.numel() == 0:
         return None
+    targets = targets.long()  # truth values can't be counted as they are
     if int(targets.min()) < 0:
         return None
     return torch.bincount(targets).tolist()

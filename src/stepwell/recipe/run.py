@@ -17,9 +17,10 @@ from stepwell.core.errors import JobError
 from stepwell.core.slots import Source, call_model
 from stepwell.data.examples import Examples
 from stepwell.data.sources import ShuffledSource, eval_batches
+from stepwell.engine.confusion import Confusion, ConfusionMatrix
 from stepwell.engine.evaluate import evaluate, evaluating
 from stepwell.engine.history import History, Progress, Recorder
-from stepwell.engine.metrics import make_metrics
+from stepwell.engine.metrics import Accumulator, make_metrics
 from stepwell.engine.parts import Execution
 from stepwell.engine.run_folder import RunFolder
 from stepwell.engine.train_step import TrainStep
@@ -72,6 +73,7 @@ class Ingredients:
         train: examples with a known length, or a ready source.
         validation, test: examples or a callable that gives fresh batches.
         target_scale: what a unit of the (standardised) target is worth in original units.
+        classes: their names, where the data has some.
     """
 
     job: Job
@@ -81,11 +83,19 @@ class Ingredients:
     test: Examples | None = None
     num_outputs: int | None = None
     target_scale: float = 1.0
+    classes: list[str] | None = None
     derived: list[Derived] = field(default_factory=list)
 
 
 class Assembly:
-    """Everything built and ready to train: what `fit`, `train`, `resume`, `check` and `explain` share."""
+    """Everything built and ready to train: what `fit`, `train`, `resume`, `check` and `explain` share.
+
+    Attributes:
+        confusion: after `finish`, which classes the delivered weights take for which on the test part, else the
+            validation part. None without a folder to write it to, for other tasks and for more than 50 classes.
+    """
+
+    confusion: Confusion | None = None
 
     def __init__(self, parts: Ingredients, *, folder: RunFolder | None = None, progress: Progress | None = None) -> None:
         self.parts, self.folder, job = parts, folder, parts.job
@@ -112,7 +122,13 @@ class Assembly:
             techniques=self.resolved.techniques,
             horizon=self.resolved.horizon,
             seed=job.seed,
-            execution=Execution(precision=job.recipe.precision, micro_batch_size=job.recipe.micro_batch_size),
+            execution=Execution(
+                precision=job.recipe.precision,
+                micro_batch_size=job.recipe.micro_batch_size,
+                memory=job.recipe.plan,
+                # Going on after a bad step needs to know before the clock ticks; stopping can wait a step.
+                finite_check="auto" if job.recipe.on_nonfinite == "stop" else "at_once",
+            ),
         )
         validation = parts.validation
         recorder = Recorder(folder=folder, log_every=self.resolved.log_every, progress=progress)
@@ -171,20 +187,27 @@ class Assembly:
         size = min(self.source.batch_size, EVALUATION_BATCH)
         return islice(eval_batches(self.parts.train, batch_size=size), REFRESH_BATCHES)  # type: ignore[arg-type]
 
-    def evaluate(self, part: Examples | Callable[[], Iterable[Batch]]) -> dict[str, float]:
-        """The base loss and the task's metrics of the model as it stands."""
+    def evaluate(self, part: Examples | Callable[[], Iterable[Batch]], *, also: Iterable[Accumulator] = ()) -> dict[str, float]:
+        """The base loss and the task's metrics of the model as it stands; `also` is fed with the same outputs."""
         task = self.resolved.task
         if callable(part):
             batches = part()
         else:
             batches = eval_batches(part, batch_size=EVALUATION_BATCH, workers=self.parts.job.workers, seed=self.parts.job.seed)
         metrics = make_metrics(task.metrics if task else (), target_scale=self.parts.target_scale)
-        return evaluate(self.step.model, batches, objective=self.resolved.base, metrics=metrics, precision=self.step.precision)
+        base, precision = self.resolved.base, self.step.precision
+        return evaluate(self.step.model, batches, objective=base, metrics=metrics, also=also, precision=precision)
 
     def finish(self) -> Run:
         """Train to the end and gather the results. The state is as the trainer left it: new, or resumed."""
+        try:
+            return self._gathered(self.trainer.run())
+        finally:
+            if isinstance(self.source, ShuffledSource):
+                self.source.close()
+
+    def _gathered(self, reason: str) -> Run:
         trainer, parts = self.trainer, self.parts
-        reason = trainer.run()
         metrics: dict[str, float] = {}
         if parts.validation is not None:
             last = trainer.recorder.history.validation[-1:]
@@ -193,7 +216,12 @@ class Assembly:
                 metrics = {key: value for key, value in last[0].items() if key not in ("step", "epoch")}
             else:
                 metrics = dict(trainer.best.get("metrics") or self.evaluate(parts.validation))
-        test = self.evaluate(parts.test) if parts.test is not None and len(parts.test) else {}
+        matrix = ConfusionMatrix()
+        counted = [matrix] if self._counts_classes else []
+        test = self.evaluate(parts.test, also=counted) if parts.test is not None and len(parts.test) else {}
+        if counted and not test and parts.validation is not None:
+            self.evaluate(parts.validation, also=counted)
+        self.confusion = self._confusion(matrix.counts, "test" if test else "validation")
         self.step.model.eval()
         if trainer.recorder.progress is not None:
             trainer.recorder.progress.finish()
@@ -209,6 +237,17 @@ class Assembly:
             derived=self.resolved.derived,
             task=self.resolved.task,
         )
+
+    @property
+    def _counts_classes(self) -> bool:
+        task = self.resolved.task
+        return self.folder is not None and task is not None and task.name in ("classification", "binary")
+
+    def _confusion(self, counts: list[list[int]], part: str) -> Confusion | None:
+        if not counts:
+            return None
+        names = self.parts.classes or []
+        return Confusion(part, names if len(names) == len(counts) else [str(index) for index in range(len(counts))], counts)
 
 
 def device_of(name: str) -> torch.device:

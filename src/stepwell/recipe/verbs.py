@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.errors import DataError, JobError, RunFolderError
+from stepwell.core.errors import DataError, JobError, RunFolderError, StepwellError
 from stepwell.core.reports import EvalReport
 from stepwell.data.sources import eval_batches
 from stepwell.engine.evaluate import evaluate as evaluate_model
@@ -15,13 +15,14 @@ from stepwell.engine.metrics import make_metrics
 from stepwell.engine.run_folder import RunFolder
 from stepwell.engine.storage import read_json
 from stepwell.models import registry
+from stepwell.recipe.blame import blaming
 from stepwell.recipe.compatibility import check_recipe
 from stepwell.recipe.delivered import Delivered, load_delivered
 from stepwell.recipe.explain import explanation
 from stepwell.recipe.files import read_job
 from stepwell.recipe.job import Job
 from stepwell.recipe.preflight import preflight
-from stepwell.recipe.record import save_model, start_folder, write_result
+from stepwell.recipe.record import run_and_record, start_folder
 from stepwell.recipe.resolve import Derived
 from stepwell.recipe.run import EVALUATION_BATCH, Assembly, Ingredients, Run, device_of
 from stepwell.recipe.tasks import task_of
@@ -45,21 +46,24 @@ class CheckResult:
     ok: bool
 
 
-def train(job: Job, *, out: str | Path | None = None, progress: Any = None) -> Run:
+def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = None, progress: Any = None) -> Run:
     """Train a job from its data to a delivered, tested model.
 
     Args:
         job: everything that the run is made of.
         out: the run folder, new or empty; None writes nothing.
+        base: the folder that relative data paths start from (a job file's own); where the data isn't there, or without
+            one, they start from the working directory.
         progress: a live watcher, see `stepwell.engine.history.Progress`.
 
     Raises:
         StepwellError: a mistake in the job or the data, before anything was trained.
         TrainingStopped, Interrupted: while training; what was done is saved where there is a folder.
     """
-    loaded, parts = _prepare(job, Path.cwd())
-    folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded))
-    return _run(parts, loaded, folder, progress, resumed="no")
+    place = _base(job, base)
+    loaded, parts = _prepare(job, place)
+    folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded), base=str(place))
+    return _run(parts, loaded, folder, progress, begun=False)
 
 
 def resume(folder: str | Path, *, progress: Any = None, budget: str | None = None) -> Run:
@@ -77,16 +81,10 @@ def resume(folder: str | Path, *, progress: Any = None, budget: str | None = Non
     if budget is not None:
         job = job.replace_at("budget", budget)
     loaded, parts = _prepare(job, Path(manifest["base"]))
-    known = manifest.get("data", {}).get("fingerprint")
-    if known is not None and known != loaded.fingerprint:
-        raise DataError(
-            f"the data has changed since {folder} was started",
-            expected=f"data with fingerprint {known[:12]}, found {loaded.fingerprint[:12]}",
-            fix="Put the old data back, or train anew",
-        )
+    _require_same_data(manifest, loaded, folder)
     run_folder = RunFolder(Path(folder))
     run_folder.lock()
-    return _run(parts, loaded, run_folder, progress, resumed="yes")
+    return _run(parts, loaded, run_folder, progress, begun=True)
 
 
 def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None = None) -> EvalReport:
@@ -103,6 +101,7 @@ def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None
         split = str(data)
     else:
         loaded = _load_data(job, Path(manifest["base"]))
+        _require_same_data(manifest, loaded, folder)  # another split could put rows that were trained on into the test part
         examples = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}.get(split)
         if examples is None or not len(examples):
             raise DataError(
@@ -110,7 +109,7 @@ def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None
                 expected="train, validation or test, as far as the job's split makes them",
                 fix="Add e.g. split: {test: 0.2} to the job, or give a file with --data",
             )
-    result = read_json(Path(folder) / "result.json")
+    result = _read_record(Path(folder) / "result.json")
     metrics = _evaluate(delivered, examples, job)
     return EvalReport(result["steps"], 0.0, metrics, split=split, weights=delivered.description.get("weights", "trained"))
 
@@ -131,9 +130,15 @@ def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = No
     from stepwell.core.slots import call_model
     from stepwell.engine.evaluate import evaluating
 
+    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
+        raise JobError(
+            f"{out} is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}",
+            expected="the path of a file to write, in a folder that exists",
+            fix="Give another --out, or make the folder first",
+        )
     delivered = load_delivered(Path(folder))
     preparation = delivered.preparation
-    examples = preparation.examples_from(data, with_targets="optional")
+    examples = preparation.examples_from(data, with_targets="ignored")
     outputs = []
     with evaluating(delivered.model):
         for batch in eval_batches(examples, batch_size=EVALUATION_BATCH):
@@ -146,18 +151,20 @@ def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = No
     return frame
 
 
-def explain(job: Job) -> Explanation:
+def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
     """What a job would do: the loop with each technique on its line, derived values with reasons, parameter groups."""
-    _, parts = _prepare(job, Path.cwd())
-    return Explanation(explanation(Assembly(parts)))
+    _, parts = _prepare(job, _base(job, base))
+    with blaming(job, "recipe", "model", "data", "device"):
+        return Explanation(explanation(Assembly(parts)))
 
 
-def check(job: Job) -> CheckResult:
+def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
     """Build everything and take one step on a copy, leaving no trace on disk."""
-    _, parts = _prepare(job, Path.cwd())
-    assembly = Assembly(parts)
-    preflight(assembly)
-    report = assembly.step(assembly.source.next(0).to(assembly.device))
+    _, parts = _prepare(job, _base(job, base))
+    with blaming(job, "recipe", "model", "data", "device"):
+        assembly = Assembly(parts)
+        preflight(assembly)
+        report = assembly.step(assembly.source.next(0).to(assembly.device))
     if report.skipped is not None:
         return CheckResult(f"one step: {report.skipped} (loss {float(report.loss.sum()):.4g})", ok=False)
     lines = [
@@ -167,21 +174,34 @@ def check(job: Job) -> CheckResult:
     ]
     if parts.validation is not None:
         metrics = assembly.evaluate(parts.validation)
+        if not math.isfinite(metrics["loss"]):
+            return CheckResult(f"after one step the validation loss is {metrics['loss']:g}", ok=False)
         lines.append("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     return CheckResult("\n".join([*lines, f"ready to train for {assembly.resolved.horizon.total_steps} steps"]), ok=True)
 
 
+def _base(job: Job, base: str | Path | None) -> Path:
+    """Where relative data paths start: the job's folder if the data is there, else the working directory."""
+    path = getattr(job.data, "path", None)
+    if base is None or (path is not None and not Path(base, path).exists() and Path(path).exists()):
+        return Path.cwd()
+    return Path(base).resolve()
+
+
 def _load_data(job: Job, base: Path) -> Any:
-    return job.data.load(base=base, split=job.split, task=job.task, seed=job.seed)
+    with blaming(job, "data", "split"):
+        return job.data.load(base=base, split=job.split, task=job.task, seed=job.seed)
 
 
 def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
     for name in ("data", "model", "task"):
         if getattr(job, name) is None:
             raise JobError(f"the job has no {name}", expected=f"{name}: in the job", fix=f"Add {name}: to the job file")
-    check_recipe(job.recipe, task=job.task)
+    with blaming(job, "recipe", "task"):
+        check_recipe(job.recipe, task=job.task)
     loaded = _load_data(job, base)
-    model = registry.build(job.model.name, loaded.signature, job.model.settings, seed=job.seed)
+    with blaming(job, "model"):
+        model = _built(job, loaded.signature)
     derived = [Derived("data", dict(loaded.num_rows), "rows of each part")]
     derived.append(Derived("model.outputs", loaded.signature.num_outputs, f"what the task {job.task} needs"))
     parts = Ingredients(
@@ -192,38 +212,36 @@ def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
         loaded.test,
         num_outputs=loaded.signature.num_outputs,
         target_scale=float(getattr(loaded.preparation, "target_scale", 1.0) or 1.0),
+        classes=loaded.classes,
         derived=derived,
     )
     return loaded, parts
+
+
+def _built(job: Job, signature: Any) -> Any:
+    try:
+        return registry.build(job.model.name, signature, job.model.settings, seed=job.seed)
+    except StepwellError:
+        raise
+    except Exception as error:  # the code of a model of one's own
+        raise JobError(
+            f"the builder of model {job.model.name!r} raised {type(error).__name__}: {error}",
+            expected="a builder that works for this data",
+            fix="Mend it, or change the model's settings; --debug shows the traceback",
+        ) from error
 
 
 def _data_facts(loaded: Any) -> dict[str, Any]:
     return {"name": loaded.name, "rows": dict(loaded.num_rows), "fingerprint": loaded.fingerprint}
 
 
-def _run(parts: Ingredients, loaded: Any, folder: RunFolder | None, progress: Any, *, resumed: str) -> Run:
-    started = time.perf_counter()
-    try:
-        assembly = Assembly(parts, folder=folder, progress=progress)
-        if resumed == "yes":
-            assembly.trainer.resume()
-        else:
-            preflight(assembly)
-        run = assembly.finish()
-        if folder is not None:
-            extra = {"task": run.task.name if run.task else None, "headline": run.task.headline if run.task else "loss"}
-            save_model(folder, run.model, _description(parts, loaded, assembly))
-            write_result(folder, run, seconds=time.perf_counter() - started, extra=extra)
-        return run
-    finally:
-        if folder is not None:
-            folder.close()
+def _run(parts: Ingredients, loaded: Any, folder: RunFolder | None, progress: Any, *, begun: bool) -> Run:
+    return run_and_record(parts, folder, progress, begun=begun, describe=lambda assembly: _description(parts, loaded, assembly))
 
 
 def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[str, Any]:
     job = parts.job
-    with assembly.trainer.delivered() as weights:
-        pass
+    weights = assembly.trainer.delivered().key
     return {
         "format": 1,
         "model": {"name": job.model.name, "settings": job.model.settings},
@@ -250,7 +268,30 @@ def _read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
             expected="the run of a job file",
             fix='Continue it from Python: fit(..., out=FOLDER, existing="resume")',
         )
-    return job, read_json(folder / "manifest.json")
+    return job, _read_record(folder / "manifest.json", needs="base")
+
+
+def _read_record(path: Path, needs: str = "steps") -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = read_json(path)
+        record[needs]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{path} can't be read: {error}",
+            expected="the file as the run wrote it",
+            fix=f"Put it back, or train anew: stepwell train {path.parent / 'job.yaml'}",
+        ) from error
+    return record
+
+
+def _require_same_data(manifest: dict[str, Any], loaded: Any, folder: str | Path) -> None:
+    known = manifest.get("data", {}).get("fingerprint")
+    if known is not None and known != loaded.fingerprint:
+        raise DataError(
+            f"the data has changed since {folder} was started",
+            expected=f"data with fingerprint {known[:12]}, found {loaded.fingerprint[:12]}",
+            fix="Put the old data back, or train anew",
+        )
 
 
 def _evaluate(delivered: Delivered, examples: Any, job: Job) -> dict[str, float]:

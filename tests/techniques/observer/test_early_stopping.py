@@ -9,7 +9,7 @@ import pytest
 
 from stepwell.core.errors import JobError
 from stepwell.core.reports import EvalReport, Stop
-from stepwell.techniques.observer.early_stopping import EarlyStopping, EarlyStoppingObserver, direction
+from stepwell.techniques.observer.early_stopping import EarlyStopping, EarlyStoppingObserver
 
 
 def report(value: float, name: str = "loss", split: str = "validation") -> EvalReport:
@@ -59,20 +59,6 @@ def test_auto_takes_accuracy_as_better_when_higher() -> None:
     technique = EarlyStopping(patience=2, monitor="accuracy")
     assert stops_at(technique(), [0.5, 0.6, 0.7, 0.69, 0.7], "accuracy") == 4
     assert technique().mode == "max"
-
-
-@pytest.mark.parametrize(
-    "name", ["loss", "val_loss", "clean_loss", "mae", "rmse", "error_rate", "perplexity", "brier", "ece", "log_loss"]
-)
-def test_losses_and_errors_are_better_low(name: str) -> None:
-    assert direction(name) == "min"
-
-
-@pytest.mark.parametrize(
-    "name", ["accuracy", "top5_accuracy", "auc", "roc_auc", "r2", "f1", "macro_f1", "average_precision", "recall"]
-)
-def test_accuracies_are_better_high(name: str) -> None:
-    assert direction(name) == "max"
 
 
 def test_a_name_that_says_nothing_needs_a_mode() -> None:

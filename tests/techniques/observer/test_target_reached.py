@@ -27,6 +27,12 @@ def test_a_metric_that_should_fall_stops_at_or_below_the_target(value: float, st
     assert (observer(report(value, "loss")) is not None) == stops
 
 
+@pytest.mark.parametrize(("name", "stops"), [("accuracy", [False, True]), ("loss", [True, False])])
+def test_auto_tells_by_the_name_which_side_of_the_target_is_good(name: str, stops: list[bool]) -> None:
+    observer = TargetReached(monitor=name, value=0.5)()
+    assert [observer(report(value, name)) is not None for value in (0.4, 0.6)] == stops
+
+
 def test_the_reason_says_what_was_reached() -> None:
     observer = TargetReached(monitor="loss", value=0.3, mode="min")()
     assert observer(report(0.25, "loss")) == Stop("target_reached: loss 0.25 <= 0.3")
@@ -48,8 +54,9 @@ def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest_name() -> No
         ({"value": math.inf, "mode": "max"}, "value"),
         ({"value": math.nan, "mode": "max"}, "value"),
         ({"value": 0.5, "mode": "up"}, "mode"),
+        ({"value": 0.5, "monitor": "throughput"}, "monitor"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: str) -> None:
     with pytest.raises(JobError, match=rf"target_reached\.{field}"):
-        TargetReached(monitor="accuracy", **settings)  # type: ignore[arg-type]
+        TargetReached(**{"monitor": "accuracy", **settings})  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from stepwell.core.clock import Horizon
 from stepwell.core.errors import JobError
 from stepwell.core.reports import EvalReport
 from stepwell.core.slots import Observer, Schedule, Stateful
-from stepwell.techniques.schedule.plateau import Plateau, PlateauSchedule, has_improved
+from stepwell.techniques.schedule.plateau import Plateau, PlateauSchedule
 
 HORIZON = Horizon.of("100 steps")
 
@@ -102,15 +102,16 @@ def test_a_restored_state_goes_on_as_the_uninterrupted_one() -> None:
 
 
 def test_a_value_that_is_no_number_is_never_an_improvement() -> None:
-    assert not has_improved(math.nan, None, mode="min", min_delta=0.0)
-    assert not has_improved(math.nan, 1.0, mode="max", min_delta=0.0)
     assert course(Plateau(patience=0, factor=0.5)(HORIZON), [math.nan, 1.0, math.nan]) == [0.5, 0.5, 0.25]
 
 
-def test_the_relative_margin_of_a_negative_best_points_the_right_way() -> None:
-    assert not has_improved(-0.95, -1.0, mode="min", min_delta=0.1)
-    assert not has_improved(-1.05, -1.0, mode="min", min_delta=0.1)
-    assert has_improved(-1.15, -1.0, mode="min", min_delta=0.1)
+def test_auto_raises_no_rate_where_accuracy_rises() -> None:
+    schedule = Plateau(patience=0, factor=0.5, monitor="accuracy")(HORIZON)
+    factors = []
+    for value in (0.5, 0.6, 0.7, 0.6):
+        schedule(report(value, name="accuracy"))
+        factors.append(schedule.drives[0].value(0))
+    assert factors == [1.0, 1.0, 1.0, 0.5]
 
 
 def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest_name() -> None:
@@ -128,7 +129,8 @@ def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest_name() -> No
         ({"min_delta": -1e-3}, "min_delta"),
         ({"cooldown": -1}, "cooldown"),
         ({"floor": 2.0}, "floor"),
-        ({"mode": "auto"}, "mode"),
+        ({"mode": "up"}, "mode"),
+        ({"monitor": "throughput"}, "monitor"),
         ({"threshold": "rel"}, "threshold"),
         ({"drives": "lr"}, "drives"),
     ],

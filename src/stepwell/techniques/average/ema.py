@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stepwell.core.averaging import NamedAverage, wide
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.clock import Clock, Horizon, steps_of
+from stepwell.core.clock import Horizon, steps_of
 from stepwell.core.duration import Duration
-from stepwell.core.errors import JobError
-from stepwell.core.slots import Average
 
 __all__ = ["Ema", "EmaAverage", "decay_of", "warmed_decay"]
 
@@ -84,7 +81,7 @@ def _runs(tensors: list[Tensor]) -> list[list[int]]:
     return runs
 
 
-class EmaAverage(Average):
+class EmaAverage(NamedAverage):
     """What `Ema` makes for one model: the averaged tensors, by name, and how often they were updated.
 
     Args:
@@ -94,16 +91,22 @@ class EmaAverage(Average):
         start: completed steps after which averaging starts.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float, start: int = 0) -> None:
-        self.decay, self.start = decay, start
-        self.num_updates = self.num_steps = 0
-        self._places = _places(model)
-        self._swapped = False
-        self.tensors: dict[str, Tensor] = {}
-        self._lay_out(self._live())
+    made_by = "ema"
 
-    def _live(self) -> list[Tensor]:
+    def __init__(self, model: nn.Module, *, decay: float, start: int = 0) -> None:
+        super().__init__()
+        self.decay, self.start = decay, start
+        self._places = _places(model)
+        self._lay_out(self._stored())
+
+    def _stored(self) -> list[Tensor]:
         return [store[key] for store, key in self._places.values()]
+
+    def live(self) -> dict[str, Tensor]:
+        return {name: store[key].detach() for name, (store, key) in self._places.items()}
+
+    def is_due(self) -> bool:
+        return self.num_steps > self.start
 
     @torch.no_grad()
     def _lay_out(self, live: list[Tensor]) -> None:
@@ -123,7 +126,7 @@ class EmaAverage(Average):
             base, last = span.storage_offset(), live[members[-1]]
             if len(members) > 1:
                 span = span.as_strided((last.storage_offset() + last.numel() - base,), (1,), base)
-            average = span.to(torch.float32 if span.dtype in (torch.float16, torch.bfloat16) else span.dtype, copy=True)
+            average = wide(span)
             for index in members:
                 shape, offset = live[index].shape, live[index].storage_offset() - base
                 self.tensors[names[index]] = average[offset : offset + shape.numel()].view(shape) if len(members) > 1 else average
@@ -136,13 +139,8 @@ class EmaAverage(Average):
         for name, tensor in old.items():
             self.tensors[name].copy_(tensor)
 
-    def update(self, clock: Clock | None = None) -> None:
-        """Average in the weights of a completed step. Without a clock, every call counts as a step."""
-        assert not self._swapped, "the model holds the averaged weights: leave `swapped()` before updating"
-        self.num_steps = self.num_steps + 1 if clock is None else clock.steps
-        if self.num_steps <= self.start:
-            return
-        live = self._live()
+    def take_in(self) -> None:
+        live = self._stored()
         if [tensor.data_ptr() for tensor in live] != self._pointers:
             self._lay_out(live)
         decay = warmed_decay(self.decay, self.num_updates)
@@ -155,48 +153,6 @@ class EmaAverage(Average):
             torch._foreach_lerp_(self._averages, spans, 1.0 - decay)
         if self._copies:
             torch._foreach_copy_(self._copies, self._copied)
-        self.num_updates += 1
-
-    @property
-    def ready(self) -> bool:
-        return self.num_updates > 0
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """`with average.swapped():` the model holds the averaged weights; afterwards its own again, to the bit."""
-        require(self.ready, "ema.ready", False, "at least one update before swapping", "Look at `ready` first")
-        live = [tensor.detach() for tensor in self._live()]
-        own = [tensor.clone() for tensor in live]
-        before, self._swapped = self._swapped, True
-        try:
-            for name, tensor in zip(self._places, live):
-                tensor.copy_(self.tensors[name])
-            yield
-        finally:
-            for tensor, kept in zip(live, own):
-                tensor.copy_(kept)
-            self._swapped = before
-
-    def state_dict(self) -> dict[str, Any]:
-        """A snapshot: counters, and the averaged tensors under their state_dict names and shapes."""
-        tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
-        return {"num_updates": self.num_updates, "num_steps": self.num_steps, "tensors": tensors}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a snapshot back.
-
-        Raises:
-            JobError: it is of a model with other tensors.
-        """
-        tensors = state["tensors"]
-        shapes = [{name: tensor.shape for name, tensor in each.items()} for each in (self.tensors, tensors)]
-        names = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if names:
-            what = f"the saved average doesn't fit the model at {', '.join(names[:3])}"
-            raise JobError(what, expected="the model that was averaged", fix="Resume with the job that saved it")
-        for name, tensor in tensors.items():
-            self.tensors[name].copy_(tensor)
-        self.num_updates, self.num_steps = state["num_updates"], state["num_steps"]
 
 
 @technique(

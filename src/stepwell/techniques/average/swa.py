@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stepwell.core.averaging import NamedAverage, wide
 from stepwell.core.batch import Batch
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.clock import Clock, Horizon, steps_of
+from stepwell.core.clock import Horizon, steps_of
 from stepwell.core.duration import Duration
-from stepwell.core.errors import JobError
-from stepwell.core.slots import Average, call_model
+from stepwell.core.slots import call_model
 
 __all__ = ["Swa", "SwaAverage", "estimate_batch_norm_", "mean_into_"]
 
@@ -80,7 +78,7 @@ def estimate_batch_norm_(model: nn.Module, batches: Iterable[Batch]) -> None:
             module.training = mode
 
 
-class SwaAverage(Average):
+class SwaAverage(NamedAverage):
     """What `Swa` makes for one model: the mean of the collected weights, by state_dict name.
 
     Args:
@@ -89,52 +87,23 @@ class SwaAverage(Average):
         every: steps from one collection to the next, >= 1.
     """
 
-    def __init__(self, model: nn.Module, *, start: int, every: int) -> None:
-        self.model, self.start, self.every = model, start, every
-        self.num_updates = self.num_steps = 0
-        self._swapped = False
-        # Statistics estimated for the present mean. Apart from `tensors`, so that evaluating or not, in the middle of a
-        # run, changes nothing that is saved.
-        self._estimated: dict[str, Tensor] = {}
-        self.tensors: dict[str, Tensor] = {}
-        for name, tensor in self._live().items():
-            low = tensor.dtype in (torch.float16, torch.bfloat16)
-            self.tensors[name] = tensor.to(torch.float32 if low else tensor.dtype, copy=True)
+    made_by = "swa"
 
-    def _live(self) -> dict[str, Tensor]:
+    def __init__(self, model: nn.Module, *, start: int, every: int) -> None:
+        super().__init__()
+        self.model, self.start, self.every = model, start, every
+        self.tensors = {name: wide(tensor) for name, tensor in self.live().items()}
+
+    def live(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}
 
-    def update(self, clock: Clock | None = None) -> None:
-        """Collect the weights if it is time. Without a clock, every call counts as a step."""
-        assert not self._swapped, "the model holds the averaged weights: leave `swapped()` before updating"
-        self.num_steps = self.num_steps + 1 if clock is None else clock.steps
+    def is_due(self) -> bool:
         since = self.num_steps - self.start
-        if since < 0 or since % self.every:
-            return
-        for name, tensor in self._live().items():
+        return since >= 0 and since % self.every == 0
+
+    def take_in(self) -> None:
+        for name, tensor in self.live().items():
             mean_into_(self.tensors[name], tensor, num_before=self.num_updates)
-        self.num_updates += 1
-        self._estimated = {}
-
-    @property
-    def ready(self) -> bool:
-        return self.num_updates > 0
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """`with average.swapped():` the model holds the averaged weights; afterwards its own again, to the bit."""
-        require(self.ready, "swa.ready", False, "at least one update before swapping", "Look at `ready` first")
-        live = self._live()
-        own = {name: tensor.clone() for name, tensor in live.items()}
-        before, self._swapped = self._swapped, True
-        try:
-            for name, tensor in live.items():
-                tensor.copy_(self._estimated.get(name, self.tensors[name]))
-            yield
-        finally:
-            for name, tensor in live.items():
-                tensor.copy_(own[name])
-            self._swapped = before
 
     def finalize(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         """Estimate batch-norm statistics of the averaged weights, and keep them until the next collection.
@@ -143,34 +112,12 @@ class SwaAverage(Average):
         """
         if not self.ready:
             return
-        if not self._swapped:
+        if not self.is_swapped:
             with self.swapped():
                 return self.finalize(model, batches)
         estimate_batch_norm_(model, batches)
         buffers = {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
-        self._estimated = {name: tensor.clone() for name, tensor in self._live().items() if name in buffers}
-
-    def state_dict(self) -> dict[str, Any]:
-        """A snapshot: counters, and the averaged tensors under their state_dict names and shapes."""
-        tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
-        return {"num_updates": self.num_updates, "num_steps": self.num_steps, "tensors": tensors}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a snapshot back.
-
-        Raises:
-            JobError: it is of a model with other tensors.
-        """
-        tensors = state["tensors"]
-        shapes = [{name: tensor.shape for name, tensor in each.items()} for each in (self.tensors, tensors)]
-        names = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if names:
-            what = f"the saved average doesn't fit the model at {', '.join(names[:3])}"
-            raise JobError(what, expected="the model that was averaged", fix="Resume with the job that saved it")
-        for name, tensor in tensors.items():
-            self.tensors[name].copy_(tensor)
-        self.num_updates, self.num_steps = state["num_updates"], state["num_steps"]
-        self._estimated = {}
+        self.estimated = {name: tensor.clone() for name, tensor in self.live().items() if name in buffers}
 
 
 @technique(id="swa", slot="average", paper="Izmailov et al. 2018, arXiv:1803.05407", search={"start": ("50%", "75%", "90%")})

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require
 from stepwell.core.gradients import Gradients
+from stepwell.core.penalty import ApplyTo, add_penalty_, check_penalty
 
 __all__ = ["L1Penalty", "add_l1_penalty_"]
 
 
-@torch.no_grad()
-def add_l1_penalty_(
-    parameters: Gradients | Iterable[Tensor], *, weight: float, apply_to: Literal["matrices", "all"] = "all"
-) -> Tensor:
+def add_l1_penalty_(parameters: Gradients | Iterable[Tensor], *, weight: float, apply_to: ApplyTo = "all") -> Tensor:
     """Add the gradient of weight * sum |p| to every parameter's gradient, in place; gives the penalty.
 
     Args:
@@ -30,16 +26,12 @@ def add_l1_penalty_(
     >>> add_l1_penalty_([weight], weight=0.5).item(), weight.grad.tolist()
     (2.5, [1.5, 0.5])
     """
-    gradients = Gradients.of(parameters)
-    chosen = [p for p in gradients if p.grad is not None and (apply_to == "all" or p.ndim >= 2)]
-    if not chosen:
-        return torch.zeros(())
-    tensors: list[Tensor] = [p.detach() for p in chosen]
-    slopes: list[Tensor] = [p.grad for p in chosen if p.grad is not None]
-    penalty = torch.stack(torch._foreach_norm(tensors, 1.0)).sum() * weight
-    torch._foreach_add_(slopes, torch._foreach_sign(tensors), alpha=weight)
-    gradients.changed()
-    return penalty
+
+    def rule(tensors: list[Tensor], slopes: list[Tensor]) -> Tensor:
+        torch._foreach_add_(slopes, torch._foreach_sign(tensors), alpha=weight)
+        return torch.stack(torch._foreach_norm(tensors, 1.0)).sum() * weight
+
+    return add_penalty_(parameters, apply_to=apply_to, rule=rule)
 
 
 @technique(id="l1_penalty", slot="grad", paper="Tibshirani 1996, JRSS B 58(1)", search={"weight": (1e-6, 1e-3, "log")})
@@ -69,13 +61,10 @@ class L1Penalty:
     """
 
     weight: float = 1e-5
-    apply_to: Literal["matrices", "all"] = "matrices"
+    apply_to: ApplyTo = "matrices"
 
     def __post_init__(self) -> None:
-        fix = "To train without the penalty, leave it out of the recipe"
-        require(self.weight >= 0, "l1_penalty.weight", self.weight, "a number of at least 0", fix)
-        known = self.apply_to in ("matrices", "all")
-        require(known, "l1_penalty.apply_to", self.apply_to, "'matrices' or 'all'", "Write 'matrices'")
+        check_penalty("l1_penalty", weight=self.weight, apply_to=self.apply_to)
 
     def __call__(self, gradients: Gradients | Iterable[Tensor]) -> dict[str, Tensor]:
         return {"penalty": add_l1_penalty_(gradients, weight=self.weight, apply_to=self.apply_to)}

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import nn
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require
-from stepwell.core.initial_weights import GAINS, Distribution, Fan, Nonlinearity, gain_of, initialise_
+from stepwell.core.check import require_one_of
+from stepwell.core.initial_weights import Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["KaimingInit", "kaiming_std"]
@@ -58,12 +58,10 @@ class KaimingInit:
 
     def __post_init__(self) -> None:
         fix = "See `stepwell techniques show kaiming_init`"
-        known = [*GAINS, "leaky_relu"]
-        require(self.mode in ("fan_in", "fan_out"), "kaiming_init.mode", self.mode, '"fan_in" or "fan_out"', fix)
-        names = ("normal", "uniform")
-        require(self.distribution in names, "kaiming_init.distribution", self.distribution, '"normal" or "uniform"', fix)
-        require(self.nonlinearity in known, "kaiming_init.nonlinearity", self.nonlinearity, f"one of {', '.join(known)}", fix)
-        require(self.negative_slope >= 0, "kaiming_init.negative_slope", self.negative_slope, "a number of 0 or above", fix)
+        require_one_of("kaiming_init.mode", self.mode, ("fan_in", "fan_out"), fix)
+        check_draw(
+            "kaiming_init", distribution=self.distribution, nonlinearity=self.nonlinearity, negative_slope=self.negative_slope
+        )
 
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
         def std(fan: Fan) -> float:

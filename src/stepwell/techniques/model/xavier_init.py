@@ -7,8 +7,7 @@ import math
 from torch import nn
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require
-from stepwell.core.initial_weights import GAINS, Distribution, Fan, Nonlinearity, gain_of, initialise_
+from stepwell.core.initial_weights import Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["XavierInit", "xavier_std"]
@@ -53,12 +52,9 @@ class XavierInit:
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        fix = "See `stepwell techniques show xavier_init`"
-        known = [*GAINS, "leaky_relu"]
-        names = ("normal", "uniform")
-        require(self.distribution in names, "xavier_init.distribution", self.distribution, '"normal" or "uniform"', fix)
-        require(self.nonlinearity in known, "xavier_init.nonlinearity", self.nonlinearity, f"one of {', '.join(known)}", fix)
-        require(self.negative_slope >= 0, "xavier_init.negative_slope", self.negative_slope, "a number of 0 or above", fix)
+        check_draw(
+            "xavier_init", distribution=self.distribution, nonlinearity=self.nonlinearity, negative_slope=self.negative_slope
+        )
 
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
         gain = gain_of(self.nonlinearity, self.negative_slope)

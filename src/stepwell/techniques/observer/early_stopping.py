@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.clock import Horizon
-from stepwell.core.errors import JobError, nearest
+from stepwell.core.direction import Mode, checked_mode, has_improved, monitored
 from stepwell.core.reports import EvalReport, StepReport, Stop
 
-__all__ = ["EarlyStopping", "EarlyStoppingObserver", "direction"]
-
-_LOWER = {"loss", "error", "mae", "mse", "rmse", "mape", "nll", "deviance", "perplexity", "brier", "ece", "entropy", "cost"}
-_HIGHER = {"accuracy", "precision", "recall", "sensitivity", "specificity", "auc", "auroc", "ap", "map", "f1", "fbeta", "r2"}
-_HIGHER |= {"iou", "dice", "jaccard", "kappa", "mcc", "correlation", "pearson", "spearman", "ndcg", "bleu", "rouge", "reward"}
-
-
-def direction(monitor: str) -> Literal["min", "max"] | None:
-    """Whether a metric is better low ("min") or high ("max"), by the words of its name; None where they don't tell.
-
-    >>> direction("val_loss"), direction("error_rate"), direction("top5_accuracy"), direction("speed")
-    ('min', 'min', 'max', None)
-    """
-    words = set(re.split(r"[^a-z0-9]+", monitor.lower()))
-    return "min" if words & _LOWER else "max" if words & _HIGHER else None
+__all__ = ["EarlyStopping", "EarlyStoppingObserver"]
 
 
 class EarlyStoppingObserver:
@@ -35,7 +20,7 @@ class EarlyStoppingObserver:
 
     def __init__(self, settings: EarlyStopping) -> None:
         self.settings = settings
-        self.mode = direction(settings.monitor) if settings.mode == "auto" else settings.mode
+        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="early_stopping")
         self.best: float | None = None
         self.num_bad = 0
 
@@ -45,25 +30,19 @@ class EarlyStoppingObserver:
         Raises:
             JobError: the monitored metric isn't in the report.
         """
-        if not isinstance(report, EvalReport) or report.split != "validation":
+        rule = self.settings
+        value = monitored(report, rule.monitor, technique="early_stopping")
+        if value is None:
             return None
-        monitor, margin = self.settings.monitor, self.settings.min_delta
-        if monitor not in report.metrics:
-            fix = nearest(monitor, report.metrics)
-            raise JobError(f"early_stopping.monitor is {monitor!r}", expected="a metric that is evaluated", fix=fix)
-        value = report.metrics[monitor]
-        # Comparisons with NaN are false: a metric that isn't a number never counts as an improvement.
-        first = self.best is None and value == value
-        if first or (
-            self.best is not None and (value < self.best - margin if self.mode == "min" else value > self.best + margin)
-        ):
+        if has_improved(value, self.best, mode=self.mode, min_delta=rule.min_delta, threshold="absolute"):
             self.best, self.num_bad = value, 0
             return None
         self.num_bad += 1
-        if self.num_bad < self.settings.patience:
+        if self.num_bad < rule.patience:
             return None
         best = "never a number" if self.best is None else f"{self.best:.6g}"
-        return Stop(f"early_stopping: {monitor} has not improved for {self.num_bad} evaluations (best {best}, now {value:.6g})")
+        reason = f"{rule.monitor} has not improved for {self.num_bad} evaluations (best {best}, now {value:.6g})"
+        return Stop(f"early_stopping: {reason}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "num_bad": self.num_bad}
@@ -108,17 +87,13 @@ class EarlyStopping:
     patience: int = 10
     min_delta: float = 0.0
     monitor: str = "loss"
-    mode: Literal["auto", "min", "max"] = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         whole = isinstance(self.patience, int) and self.patience >= 1
         require(whole, "early_stopping.patience", self.patience, "a whole number of evaluations, at least 1", "Write e.g. 5")
         require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "a number of at least 0", "Write e.g. 0.001")
-        known = self.mode in ("auto", "min", "max")
-        require(known, "early_stopping.mode", self.mode, "'auto', 'min' or 'max'", "Write 'min' where lower is better")
-        clear = self.mode != "auto" or direction(self.monitor) is not None
-        fix = "Set mode: min where lower is better, mode: max where higher is"
-        require(clear, "early_stopping.monitor", self.monitor, "a metric whose good direction its name tells", fix)
+        checked_mode(self.mode, monitor=self.monitor, technique="early_stopping")
 
     def __call__(self, horizon: Horizon | None = None) -> EarlyStoppingObserver:
         return EarlyStoppingObserver(self)

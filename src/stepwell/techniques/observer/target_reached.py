@@ -8,7 +8,7 @@ from typing import Any, Literal
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.clock import Horizon
-from stepwell.core.errors import JobError, nearest
+from stepwell.core.direction import Mode, checked_mode, monitored
 from stepwell.core.reports import EvalReport, StepReport, Stop
 
 __all__ = ["TargetReached", "TargetReachedObserver"]
@@ -21,6 +21,7 @@ class TargetReachedObserver:
 
     def __init__(self, settings: TargetReached) -> None:
         self.settings = settings
+        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="target_reached")
 
     def __call__(self, report: StepReport | EvalReport) -> Stop | None:
         """Compare a validation report with the target; other reports are left alone.
@@ -28,14 +29,11 @@ class TargetReachedObserver:
         Raises:
             JobError: the monitored metric isn't in the report.
         """
-        if not isinstance(report, EvalReport) or report.split != "validation":
-            return None
         monitor, target = self.settings.monitor, self.settings.value
-        if monitor not in report.metrics:
-            fix = nearest(monitor, report.metrics)
-            raise JobError(f"target_reached.monitor is {monitor!r}", expected="a metric that is evaluated", fix=fix)
-        value = report.metrics[monitor]
-        if self.settings.mode == "min":
+        value = monitored(report, monitor, technique="target_reached")
+        if value is None:
+            return None
+        if self.mode == "min":
             return Stop(f"target_reached: {monitor} {value:.6g} <= {target:.6g}") if value <= target else None
         return Stop(f"target_reached: {monitor} {value:.6g} >= {target:.6g}") if value >= target else None
 
@@ -58,14 +56,16 @@ class TargetReached:
     Args:
         value: the target, in the metric's own unit; finite.
         monitor: name of a metric of the validation part.
-        mode: "max": reached at or above the value; "min": at or below. No default: the wrong one would stop at once.
+        mode: "max": reached at or above the value; "min": at or below; "auto" tells by the name: losses and errors low,
+            accuracy, auc, r2, f1 and the like high.
 
     Raises:
-        JobError: the value isn't finite, the mode is neither; at the first report, a monitor that isn't evaluated.
+        JobError: the value isn't finite, another mode, a name that "auto" doesn't know; at the first report, a monitor that isn't
+            evaluated.
 
     Paper: time to target quality, Mattson et al., "MLPerf Training Benchmark", MLSys 2020, arXiv:1910.01500.
 
-    >>> observer = TargetReached(monitor="accuracy", value=0.97, mode="max")()
+    >>> observer = TargetReached(monitor="accuracy", value=0.97)()
     >>> observer(EvalReport(step=10, epoch=1.0, metrics={"accuracy": 0.96}))
     >>> observer(EvalReport(step=20, epoch=2.0, metrics={"accuracy": 0.972})).reason
     'target_reached: accuracy 0.972 >= 0.97'
@@ -73,12 +73,11 @@ class TargetReached:
 
     monitor: str
     value: float
-    mode: Literal["min", "max"]
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.value), "target_reached.value", self.value, "a finite number", "Write e.g. 0.97")
-        known = self.mode in ("min", "max")
-        require(known, "target_reached.mode", self.mode, "'min' or 'max'", "Write 'max' where higher is better")
+        checked_mode(self.mode, monitor=self.monitor, technique="target_reached")
 
     def __call__(self, horizon: Horizon | None = None) -> TargetReachedObserver:
         return TargetReachedObserver(self)

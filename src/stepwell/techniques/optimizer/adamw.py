@@ -26,6 +26,7 @@ def adamw_(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
+    skip: Tensor | None = None,
 ) -> None:
     """One AdamW update in place, by torch's fused kernel.
 
@@ -34,6 +35,7 @@ def adamw_(
 
     Args:
         steps: fp32 scalars holding t, this step included.
+        skip: fp32 scalar on the device; where it is 1, nothing changes. None always updates.
 
     >>> w, g, m, v, t = (torch.tensor([x]) for x in (1.0, 0.5, 0.0, 0.0, 1.0))
     >>> adamw_([w], [g], [m], [v], [t[0]], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
@@ -54,6 +56,7 @@ def adamw_(
         eps=eps,
         amsgrad=False,
         maximize=False,
+        found_inf=skip,
     )
 
 
@@ -74,6 +77,7 @@ class AdamWOptimizer(ElementwiseOptimizer):
             betas=group["betas"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
+            skip=self.skip,
         )
 
 

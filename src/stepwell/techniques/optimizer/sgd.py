@@ -27,6 +27,7 @@ def sgd_(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     first: bool = False,
+    skip: Tensor | None = None,
 ) -> None:
     """One SGD update in place, by torch's fused kernel.
 
@@ -36,6 +37,7 @@ def sgd_(
     Args:
         momentum_buffers: as long as `values`; ignored where momentum is 0.
         first: whether the buffers hold nothing yet.
+        skip: fp32 scalar on the device; where it is 1, nothing changes. None always updates.
 
     >>> w, g, b = torch.tensor([1.0]), torch.tensor([0.5]), torch.tensor([1.0])
     >>> sgd_([w], [g], [b], lr=0.1, momentum=0.9)
@@ -53,6 +55,7 @@ def sgd_(
         nesterov=nesterov,
         maximize=False,
         is_first_step=first,
+        found_inf=skip,
     )
 
 
@@ -73,6 +76,7 @@ class SgdOptimizer(ElementwiseOptimizer):
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
             first=lane.count == 1,
+            skip=self.skip,
         )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require
+from stepwell.core.check import require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
-from stepwell.core.slots import Drive
+from stepwell.core.slots import ClockSchedule, Drive
 
-__all__ = ["Constant", "ConstantSchedule", "constant"]
+__all__ = ["Constant", "constant"]
 
 
 def constant(peak: float, *, warmup: float = 0.0, per_step: float = 1.0) -> Callable[[float], float]:
@@ -31,13 +29,6 @@ def constant(peak: float, *, warmup: float = 0.0, per_step: float = 1.0) -> Call
         return peak * min((done + per_step) / warmup, 1.0) if done < warmup else peak
 
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantSchedule:
-    """What `Constant` makes for one run."""
-
-    drives: tuple[Drive, ...]
 
 
 @technique(
@@ -69,9 +60,8 @@ class Constant:
 
     def __post_init__(self) -> None:
         Duration.parse(self.warmup, name="constant.warmup")
-        good = re.fullmatch(r"\w+\.\w+", self.drives) is not None
-        require(good, "constant.drives", self.drives, 'a field written "ID.FIELD"', 'Write for example "optimizer.lr"')
+        require_target("constant.drives", self.drives)
 
-    def __call__(self, horizon: Horizon) -> ConstantSchedule:
+    def __call__(self, horizon: Horizon) -> ClockSchedule:
         warmup = horizon.amount(self.warmup, name="constant.warmup")
-        return ConstantSchedule((Drive(self.drives, constant(1.0, warmup=warmup, per_step=horizon.per_step)),))
+        return ClockSchedule((Drive(self.drives, constant(1.0, warmup=warmup, per_step=horizon.per_step)),))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between
+from stepwell.core.check import require, require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
-from stepwell.core.slots import Drive
+from stepwell.core.slots import ClockSchedule, Drive
 
-__all__ = ["Knot", "OneCycle", "OneCycleSchedule", "anneal_through", "one_cycle"]
+__all__ = ["Knot", "OneCycle", "anneal_through", "one_cycle"]
 
 Anneal = Literal["cos", "linear"]
 
@@ -85,13 +84,6 @@ def one_cycle(
     return anneal_through(knots, anneal=anneal)
 
 
-@dataclass(frozen=True, slots=True)
-class OneCycleSchedule:
-    """What `OneCycle` makes for one run."""
-
-    drives: tuple[Drive, ...]
-
-
 @technique(
     id="one_cycle",
     slot="schedule",
@@ -152,10 +144,9 @@ class OneCycle:
         require(
             low <= high < 1, "one_cycle.momentum_high", high, f"a number in [momentum_low = {low:g}, 1)", "The paper uses 0.95"
         )
-        good = re.fullmatch(r"\w+\.\w+", self.drives) is not None
-        require(good, "one_cycle.drives", self.drives, 'a field written "ID.FIELD"', 'Write for example "optimizer.lr"')
+        require_target("one_cycle.drives", self.drives)
 
-    def __call__(self, horizon: Horizon) -> OneCycleSchedule:
+    def __call__(self, horizon: Horizon) -> ClockSchedule:
         total, per_step = horizon.total, horizon.per_step
         warmup = horizon.amount(self.warmup, name="one_cycle.warmup")
         limit = total / 2 if self.phases == "three" else total
@@ -179,4 +170,4 @@ class OneCycle:
         if self.momentum == "cycle" and self.drives == "optimizer.lr":
             high = self.momentum_high
             drives.append(Drive("optimizer.momentum", cycle(high, self.momentum_low, high), mode="set"))
-        return OneCycleSchedule(tuple(drives))
+        return ClockSchedule(tuple(drives))

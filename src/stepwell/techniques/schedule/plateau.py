@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between
+from stepwell.core.check import require, require_between, require_one_of, require_target
 from stepwell.core.clock import Horizon
-from stepwell.core.errors import JobError, nearest
+from stepwell.core.direction import Mode, checked_mode, has_improved, monitored
 from stepwell.core.reports import EvalReport, StepReport
 from stepwell.core.slots import Drive
 
-__all__ = ["Plateau", "PlateauSchedule", "has_improved"]
-
-
-def has_improved(
-    value: float,
-    best: float | None,
-    *,
-    mode: Literal["min", "max"],
-    min_delta: float,
-    threshold: Literal["relative", "absolute"] = "relative",
-) -> bool:
-    """Whether a value is better than the best so far by more than a margin. NaN never is.
-
-    Args:
-        value: the new value.
-        best: the best so far, None before the first.
-        mode: "min" where lower is better, "max" where higher is.
-        min_delta: the margin, >= 0: as it is ("absolute") or times |best| ("relative").
-
-    >>> has_improved(0.95, 1.0, mode="min", min_delta=0.1), has_improved(0.85, 1.0, mode="min", min_delta=0.1)
-    (False, True)
-    """
-    if best is None:
-        return value == value
-    margin = min_delta * abs(best) if threshold == "relative" else min_delta
-    return value < best - margin if mode == "min" else value > best + margin
+__all__ = ["Plateau", "PlateauSchedule"]
 
 
 class PlateauSchedule:
@@ -47,6 +21,7 @@ class PlateauSchedule:
 
     def __init__(self, settings: Plateau) -> None:
         self.settings = settings
+        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="plateau")
         self.factor = 1.0
         self.best: float | None = None
         self.num_bad = 0
@@ -59,17 +34,11 @@ class PlateauSchedule:
         Raises:
             JobError: the monitored metric isn't in the report.
         """
-        if not isinstance(report, EvalReport) or report.split != "validation":
-            return
         rule = self.settings
-        if rule.monitor not in report.metrics:
-            raise JobError(
-                f"plateau.monitor is {rule.monitor!r}",
-                expected="a metric that is evaluated",
-                fix=nearest(rule.monitor, report.metrics),
-            )
-        value = report.metrics[rule.monitor]
-        if has_improved(value, self.best, mode=rule.mode, min_delta=rule.min_delta, threshold=rule.threshold):
+        value = monitored(report, rule.monitor, technique="plateau")
+        if value is None:
+            return
+        if has_improved(value, self.best, mode=self.mode, min_delta=rule.min_delta, threshold=rule.threshold):
             self.best, self.num_bad = value, 0
         else:
             self.num_bad += 1
@@ -108,13 +77,14 @@ class Plateau:
         threshold: "relative": min_delta is a share of |best|; "absolute": in the metric's own unit. For a negative
             best, torch's relative margin has the wrong sign; this one has not.
         monitor: name of a metric of the validation part.
-        mode: "min" where lower is better, "max" where higher is.
+        mode: "min" where lower is better, "max" where higher is; "auto" tells by the name: losses and errors low,
+            accuracy, auc, r2, f1 and the like high.
         cooldown: evaluations after a reduction that don't count, an int >= 0.
         floor: the lowest factor, in [0, 1].
         drives: what it moves, "optimizer.lr" or "ID.FIELD" of any technique in the recipe.
 
     Raises:
-        JobError: a value outside its range; at the first report, a monitor that isn't evaluated.
+        JobError: a value outside its range, a name that "auto" doesn't know; at the first report, a monitor that isn't evaluated.
 
     Paper: none; the rule is torch's ReduceLROnPlateau.
 
@@ -129,7 +99,7 @@ class Plateau:
     min_delta: float = 1e-4
     threshold: Literal["relative", "absolute"] = "relative"
     monitor: str = "loss"
-    mode: Literal["min", "max"] = "min"
+    mode: Mode = "auto"
     cooldown: int = 0
     floor: float = 0.0
     drives: str = "optimizer.lr"
@@ -142,11 +112,9 @@ class Plateau:
             require(good, f"plateau.{name}", value, "a whole number of evaluations, at least 0", "Write e.g. 5")
         require(self.min_delta >= 0, "plateau.min_delta", self.min_delta, "a number of at least 0", "Write e.g. 1e-4")
         require_between("plateau.floor", self.floor, 0, 1, "Give it as a fraction of the configured value, e.g. 0.01")
-        for name, known in {"mode": ("min", "max"), "threshold": ("relative", "absolute")}.items():
-            value = getattr(self, name)
-            require(value in known, f"plateau.{name}", value, " or ".join(map(repr, known)), f"Write {known[0]!r}")
-        good = re.fullmatch(r"\w+\.\w+", self.drives) is not None
-        require(good, "plateau.drives", self.drives, 'a field written "ID.FIELD"', 'Write for example "optimizer.lr"')
+        require_one_of("plateau.threshold", self.threshold, ("relative", "absolute"))
+        checked_mode(self.mode, monitor=self.monitor, technique="plateau")
+        require_target("plateau.drives", self.drives)
 
     def __call__(self, horizon: Horizon | None = None) -> PlateauSchedule:
         return PlateauSchedule(self)

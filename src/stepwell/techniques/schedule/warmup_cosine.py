@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between
+from stepwell.core.check import require, require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
-from stepwell.core.slots import Drive
+from stepwell.core.slots import ClockSchedule, Drive
 
-__all__ = ["WarmupCosine", "WarmupCosineSchedule", "warmup_cosine"]
+__all__ = ["WarmupCosine", "warmup_cosine"]
 
 
 def warmup_cosine(
@@ -45,13 +43,6 @@ def warmup_cosine(
         return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class WarmupCosineSchedule:
-    """What `WarmupCosine` makes for one run."""
-
-    drives: tuple[Drive, ...]
 
 
 @technique(
@@ -89,14 +80,13 @@ class WarmupCosine:
     def __post_init__(self) -> None:
         Duration.parse(self.warmup, name="warmup_cosine.warmup")
         require_between("warmup_cosine.floor", self.floor, 0, 1, "Give it as a fraction of the peak, e.g. 0.01")
-        good = re.fullmatch(r"\w+\.\w+", self.drives) is not None
-        require(good, "warmup_cosine.drives", self.drives, 'a field written "ID.FIELD"', 'Write for example "optimizer.lr"')
+        require_target("warmup_cosine.drives", self.drives)
 
-    def __call__(self, horizon: Horizon) -> WarmupCosineSchedule:
+    def __call__(self, horizon: Horizon) -> ClockSchedule:
         warmup = horizon.amount(self.warmup, name="warmup_cosine.warmup")
         expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
         require(
             warmup <= horizon.total, "warmup_cosine.warmup", self.warmup, expected, 'Write it in %, e.g. "5%", or train longer'
         )
         value = warmup_cosine(1.0, warmup=warmup, total=horizon.total, floor=self.floor, per_step=horizon.per_step)
-        return WarmupCosineSchedule((Drive(self.drives, value),))
+        return ClockSchedule((Drive(self.drives, value),))
