@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stepwell.core import elementwise
 from stepwell.core.batch import Batch
 from stepwell.engine.parts import Execution
 from stepwell.engine.train_step import TrainStep
@@ -138,6 +139,21 @@ def test_flat_memory_has_the_bits_of_a_loop_over_the_same_flat_memory(name: str)
             flat.grad[place] = parameter.grad.reshape(-1)
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(got, twin.parameters()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_large_models_are_laid_out_in_part_and_train_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elementwise, "LARGEST_LAID_OUT_WHOLE", 100)
+    monkeypatch.setattr(elementwise, "LARGEST_BESIDE_LARGE", 400)
+    ours, theirs = OPTIMIZERS[name]
+    step = TrainStep(network(torch.float32), objective=CrossEntropy(), optimizer=ours)
+    assert isinstance(step.optimizer, elementwise.ElementwiseOptimizer)
+    assert [tuple(p.shape) for p in step.optimizer.outside] == [(37, 20)]
+    model, twin = network(torch.float64), network(torch.float64)
+    expected = by_hand(twin, theirs(twin.parameters(), True), batches(torch.float64), clip=0.5)
+    got = by_step(model, ours, batches(torch.float64), clip=0.5, memory="flat")
+    for mine, hand in zip(got, expected):
+        assert max(float((a - b).abs().max()) for a, b in zip(mine, hand)) <= 1e-12
 
 
 def test_parameters_keep_names_shapes_and_state_in_flat_memory() -> None:

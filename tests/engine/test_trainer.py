@@ -143,6 +143,28 @@ def test_skip_and_rollback_go_on_and_record_every_bad_step(policy: str) -> None:
     assert all(row["loss"] == row["loss"] for row in run.history.train if row["skipped"] == 0)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_skipping_gives_up_where_every_batch_is_bad(precision: str) -> None:
+    inputs, _ = data(50)
+    bad = (inputs, torch.full((50, 1), 3e38))
+    with pytest.raises(TrainingStopped, match="100 times in a row") as caught:
+        fit(regressor(), bad, recipe=recipe(on_nonfinite="skip", precision=precision), budget="5 epochs")
+    assert "Weights were not updated" in str(caught.value)
+
+
+def test_a_stopped_run_keeps_its_last_good_weights_and_meets_the_same_step_again(tmp_path: Path) -> None:
+    model = regressor()
+    settings: dict[str, Any] = {"recipe": recipe(), "budget": "2 epochs", "checkpoint_every": "1M steps", "out": tmp_path / "run"}
+    with pytest.raises(TrainingStopped) as first:
+        fit(model, with_bad_row(21), **settings)
+    found = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    assert torch.equal(found[1]["step"]["model"]["weight"], model.weight.detach())
+    with pytest.raises(TrainingStopped) as second:
+        fit(regressor(), with_bad_row(21), existing="resume", **settings)
+    assert str(first.value).split("(")[0] == str(second.value).split("(")[0]
+
+
 def test_rollback_gives_up_where_every_batch_is_bad() -> None:
     inputs, _ = data(50)
     with pytest.raises(TrainingStopped):

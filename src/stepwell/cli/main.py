@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stepwell.cli.errors import closed_pipe, explain_failure
+from stepwell.cli.warnings import warnings_shown
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -41,7 +42,7 @@ def _run(arguments: list[str]) -> int:
         # Not through the parser's own main(), which would answer a closed pipe or Ctrl-C in its own words.
         try:
             parser = command()
-            with parser.make_context("stepwell", arguments) as context:
+            with warnings_shown(), parser.make_context("stepwell", arguments) as context:
                 parser.invoke(context)
         except Exit as done:
             return int(done.exit_code)

@@ -14,6 +14,11 @@ from torch.optim import Optimizer
 
 from stepwell.core.layout import Layout
 
+# Models up to this many values (1 MiB in fp32, about what stays in cache) are laid out whole; of larger ones, tensors up
+# to the second number.
+LARGEST_LAID_OUT_WHOLE = 1 << 18
+LARGEST_BESIDE_LARGE = 1 << 13
+
 
 @contextmanager
 def same_groups(optimizer: Optimizer) -> Iterator[None]:
@@ -88,15 +93,24 @@ class ElementwiseOptimizer(Optimizer):
                 lane.steps[0].add_(1 if self.skip is None else 1 - self.skip)
                 self.rule_(lane)
         for lane in self._lists():
-            torch._foreach_add_(lane.steps, 1)
+            if self.skip is None:
+                torch._foreach_add_(lane.steps, 1)
+            else:
+                torch._foreach_add_(lane.steps, 1 - self.skip)  # type: ignore[arg-type]
             self.rule_(lane)
 
     def lay_out(self) -> None:
-        """Lay every group out in flat memory, as far as its parameters allow; the rest stays per tensor."""
+        """Lay every group out in flat memory, as far as its parameters allow; the rest stays per tensor.
+
+        In flat memory a gradient is added to zeros, which for a large tensor costs more than the calls it saves: of a
+        large model only the small tensors are laid out, and autograd hands the large gradients over as they are.
+        """
+        total = sum(parameter.numel() for group in self.param_groups for parameter in group["params"])
+        largest = LARGEST_BESIDE_LARGE if total > LARGEST_LAID_OUT_WHOLE else total
         for group in self.param_groups:
             kinds: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                if Layout.takes(parameter):
+                if Layout.takes(parameter) and parameter.numel() <= largest:
                     kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
             for parameters in kinds.values():
                 layout = Layout(parameters)

@@ -17,7 +17,7 @@ from stepwell.core.batch import Tree
 from stepwell.core.errors import DataError
 from stepwell.core.signature import Signature
 from stepwell.data.tables import Table
-from stepwell.data.targets import is_missing, label_of
+from stepwell.data.targets import is_missing, is_number, label_of
 
 __all__ = ["CategoryColumn", "ColumnEncoder", "NumericColumn"]
 
@@ -247,8 +247,9 @@ def numbers_of(values: Any, name: str, table: Table) -> Any:
             where=table.where(0),
         )
     if values.dtype.kind in "OUS":
-        text = (k for k, gap in enumerate(missing) if not gap and not isinstance(values[k], (bool, int, float)))
-        row = next(text, None)
+        text = [k for k, gap in enumerate(missing) if not gap and not isinstance(values[k], (bool, int, float))]
+        # One word among numbers makes text of a whole column: the word is what is wrong, not the first number.
+        row = next((k for k in text if not is_number(values[k])), text[0] if text else None)
         if row is not None:
             raise DataError(
                 f"column {name!r} holds {values[row]!r}",

@@ -41,6 +41,19 @@ def is_missing(values: Any) -> Any:
     return np.array([v is None or v != v or type(v).__name__ in ("NAType", "NaTType") for v in values], dtype=bool)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value, or the text that it is written in, is a number.
+
+    >>> is_number(" 3e-3"), is_number("old")
+    (True, False)
+    """
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetEncoder:
     """What a target column means for a task, fitted on the training part.
@@ -232,7 +245,7 @@ def _constant(name: str, value: str, place: str | None) -> DataError:
 def _as_numbers(values: Any, name: str, where: Where) -> Any:
     if values.dtype.kind in "iuf":
         return values.astype("float64")
-    first = next((value for value in values.tolist() if not isinstance(value, (int, float))), values.tolist()[0])
+    first = next((value for value in values.tolist() if not is_number(value)), values.tolist()[0])
     raise DataError(
         f"target {name!r} holds {first!r}",
         expected="numbers for task regression",

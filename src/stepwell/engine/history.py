@@ -56,6 +56,10 @@ class Recorder:
     def step(self, report: StepReport, epochs_per_step: float) -> None:
         """Take in a step's report; write a row when the window is full."""
         self._window.append(report)
+        if report.grad_norm.device.type == "cpu":
+            # Read at once where reading is free: small tensors kept alive between steps would break up the memory that
+            # the next step's large ones come from.
+            self._fold()
         if len(self._window) + self._carried["reports"] >= self.log_every:
             self._write(self._close_window(epochs_per_step))
             self._carried = dict.fromkeys(self._carried, 0.0)

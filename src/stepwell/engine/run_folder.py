@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,7 +42,7 @@ class RunFolder:
             present = [item.name for item in self.path.iterdir() if item.name != "lock"]
         if "job.yaml" in present:
             same = (self.path / "job.yaml").read_text(encoding="utf-8") == job_text
-            self.lock()
+            self._refuse_if_held()
             raise RunFolderError(
                 f"{self.path} already holds {'this' if same else 'another'} job's run",
                 expected="a new or empty folder",
@@ -54,9 +55,16 @@ class RunFolder:
                 fix="Choose another --out",
             )
         self.lock()
-        with explained(self.path):
-            (self.path / "metrics").mkdir(exist_ok=True)
-            write_bytes(self.path / "job.yaml", job_text.encode())
+        try:
+            with explained(self.path):
+                (self.path / "metrics").mkdir(exist_ok=True)
+                write_bytes(self.path / "job.yaml", job_text.encode())
+        except BaseException:  # nothing may be left that blocks the next try
+            with suppress(OSError):
+                (self.path / "metrics").rmdir()
+                (self.path / "lock").unlink()
+            self.close()
+            raise
 
     def lock(self) -> None:
         """Claim the folder until the process ends or `close`.
@@ -66,6 +74,19 @@ class RunFolder:
         """
         with explained(self.path):
             handle = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115
+        self._hold(handle)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        self._lock = handle
+
+    def _refuse_if_held(self) -> None:
+        """Say so if another process works here; the lock's file stays as it is."""
+        if (self.path / "lock").exists():
+            with open(self.path / "lock", encoding="utf-8") as handle:
+                self._hold(handle)
+
+    def _hold(self, handle: TextIO) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -77,10 +98,6 @@ class RunFolder:
                 expected="a folder that no other run writes to",
                 fix="Wait for that run to end, or choose another --out",
             ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        self._lock = handle
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Append a row to a CSV file such as "metrics/train"; a new column starts the file anew with it."""
@@ -119,7 +136,8 @@ class RunFolder:
 
     def close_files(self) -> None:
         for file, _ in self._files.values():
-            file.close()
+            with suppress(OSError):  # every row was flushed, and said so if it couldn't be
+                file.close()
         self._files.clear()
 
     def close(self) -> None:

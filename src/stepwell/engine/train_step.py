@@ -17,6 +17,7 @@ from stepwell.core.gradients import Gradients
 from stepwell.core.randomness import Rng, SeededDefaults, derive
 from stepwell.core.reports import StepReport, Term
 from stepwell.core.slots import Counts, Objective, Terms
+from stepwell.engine.backward import backward
 from stepwell.engine.parts import Execution, assemble, float_buffers
 from stepwell.parallel.group import rank_of, size_of, sum_numbers, sum_tensors_
 from stepwell.precision import Precision
@@ -95,8 +96,8 @@ class TrainStep:
         # The whole batch first: what mixes samples sees all of them, and every denominator is known before any loss.
         for key, technique in parts.batch.items():
             batch = technique(batch, Rng(derive(self.seed, key, cursor)))
-        counts = sum_numbers({"samples ": len(batch), **parts.objective.counts(batch)}, self.group, self.device)
-        num_samples, num_tokens = int(counts.pop("samples ")), int(counts.get("tokens", 0))
+        counts, num_samples = self._counts(batch)
+        num_tokens = int(counts.get("tokens", 0))
         if self._buffers:
             torch._foreach_copy_(self._saved_buffers, self._buffers)
 
@@ -136,6 +137,14 @@ class TrainStep:
             skipped=None if finite else "non-finite loss or gradient",
         )
 
+    def _counts(self, batch: Batch) -> tuple[Counts, int]:
+        """Each unit's count and the number of samples, over all ranks."""
+        counts = self.parts.objective.counts(batch)
+        if self.group is None:
+            return counts, len(batch)
+        counts = sum_numbers({**counts, "samples ": len(batch)}, self.group, self.device)
+        return counts, int(counts.pop("samples "))
+
     def _accumulate(self, batch: Batch, counts: Counts) -> Terms:
         """Forward and backward, micro-batch by micro-batch, into fresh gradients; the detached terms of the whole step."""
         self._zero_gradients()
@@ -149,7 +158,7 @@ class TrainStep:
                 with precision.forward(self.device):
                     outputs = objective.forward(self.model, micro)
                 terms = objective.terms(precision.full(outputs), micro)
-                torch.autograd.backward([term.sum for term in terms.values()], self._slopes(terms, counts))
+                backward([term.sum for term in terms.values()], self._slopes(terms, counts))
                 for name, term in terms.items():
                     before = total[name].sum if name in total else 0.0
                     total[name] = Term(before + term.sum.detach(), term.unit, term.weight) if number else _detached(term)
@@ -189,14 +198,18 @@ class TrainStep:
             parameter.grad = None
 
     def _synchronised_gradients(self) -> Gradients:
-        if self._flat is not None and not self._flat.outside:
+        if self._flat is None:
+            gradients = Gradients.of(p for group in self.optimizer.param_groups for p in group["params"])
+        else:
             if self._gradients is None:
                 members = [p for layout in self._flat.layouts for p in layout.parameters if p.requires_grad]
                 self._gradients = Gradients(members, self._flat.gradient_spans)
             gradients = self._gradients
             gradients.changed()
-        else:
-            gradients = Gradients.of(p for group in self.optimizer.param_groups for p in group["params"])
+            outside = [p for p in self._flat.outside if p.grad is not None]
+            if outside:
+                loose = Gradients(outside)
+                gradients = Gradients([*gradients.parameters, *outside], [*gradients.spans, *loose.tensors])
         sum_tensors_(gradients.spans, self.group)
         return gradients
 
@@ -215,7 +228,7 @@ class TrainStep:
         return before is None or bool(before.item())
 
     def _checks_late(self) -> bool:
-        guarded = self._flat is not None and not self._flat.outside and self.precision.loss_scale is None
+        guarded = self._flat is not None and self.precision.loss_scale is None
         if self.execution.finite_check == "late" and not guarded:
             raise JobError(
                 "finite_check is late, but this optimizer or precision has to know at once",

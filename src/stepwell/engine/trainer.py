@@ -23,6 +23,8 @@ from stepwell.engine.state import snapshot
 from stepwell.engine.train_step import TrainStep
 
 logger = logging.getLogger("stepwell.train")
+MOST_SKIPS = 100  # in a row; after that nothing is learned any more, and the run stops
+RECORDED_SKIPS = 20  # of a row of skipped steps, so that a run that went bad doesn't fill the disk with events
 MOST_ROLLBACKS = 3  # to one place; after that the data is not the cause, and the run stops
 
 
@@ -83,6 +85,7 @@ class Trainer:
         self._best_weights: dict[str, Any] | None = None
         self._rollback: dict[str, Any] | None = None
         self._rollbacks = 0
+        self._skips = 0
         self._evaluated_at = -1
         observers = list(step.parts.observers.values())
         self._step_observers = [item for item in observers if item.watches == "steps"]
@@ -123,6 +126,7 @@ class Trainer:
     def _after(self, report: StepReport) -> None:
         """Evaluate, let observers decide, save: one ordered transaction at a fixed point of the clock."""
         steps, plan = report.step, self.plan
+        self._skips = 0
         for observer in self._step_observers:
             self._heed(observer(report))
         if plan.evaluate_every and steps % plan.evaluate_every == 0:
@@ -177,27 +181,37 @@ class Trainer:
     def _nonfinite(self, report: StepReport) -> None:
         scaled = self.step.precision.loss_scale is not None
         policy = "skip" if scaled else self.plan.on_nonfinite
+        self._skips += 1
         loss, norm = float(report.loss.sum()), float(report.grad_norm)
-        self.recorder.event(
-            "nonfinite", report.step, cursor=report.cursor, loss=loss, grad_norm=norm, lr=report.lr, policy=policy
-        )
+        if self._skips <= RECORDED_SKIPS:
+            detail = {"loss": loss, "grad_norm": norm, "lr": report.lr, "policy": policy}
+            self.recorder.event("nonfinite", report.step, cursor=report.cursor, **detail)
         if policy == "rollback" and self._rollbacks < MOST_ROLLBACKS:
             self._rollbacks += 1
             cursor = self.step.cursor
             self.step.load_state_dict(snapshot(self._rollback))
             self.step.cursor = cursor
             self.recorder.event("rolled_back", self.step.clock.steps, cursor=cursor)
-        elif policy != "skip":
-            last = next((row["loss"] for row in reversed(self.recorder.history.train) if math.isfinite(row["loss"])), None)
-            self.recorder.flush(self._epochs_per_step)
-            place = f"; details: {self.folder.path}" if self.folder is not None else ""
-            before = f"last finite {last:.4g}, " if last is not None else ""
-            raise TrainingStopped(
-                f"loss or gradient became non-finite after step {report.step} "
-                f"(loss {loss:.4g}, {before}grad_norm {norm:.4g}, lr {report.lr:.3g}). Weights were not updated",
-                expected="finite losses and gradients",
-                fix=f"Try a lower peak lr, a longer warmup, or clip_norm 1.0{place}",
-            )
+        elif policy != "skip" or self._skips >= MOST_SKIPS:
+            self._give_up(report, loss, norm)
+
+    def _give_up(self, report: StepReport, loss: float, norm: float) -> None:
+        """Save what was good, placed so that a resumed run meets the same step, and say what happened."""
+        last = next((row["loss"] for row in reversed(self.recorder.history.train) if math.isfinite(row["loss"])), None)
+        self.recorder.flush(self._epochs_per_step)
+        place = ""
+        if self.folder is not None:
+            self.step.cursor = report.cursor
+            self.save()
+            place = f"; details: {self.folder.path}"
+        before = f"last finite {last:.4g}, " if last is not None else ""
+        row = f" {self._skips} times in a row" if self._skips > 1 else ""
+        raise TrainingStopped(
+            f"loss or gradient became non-finite{row} after step {report.step} "
+            f"(loss {loss:.4g}, {before}grad_norm {norm:.4g}, lr {report.lr:.3g}). Weights were not updated",
+            expected="finite losses and gradients",
+            fix=f"Try a lower peak lr, a longer warmup, or clip_norm 1.0{place}",
+        )
 
     def _interrupted(self, number: int) -> None:
         assert self.folder is not None

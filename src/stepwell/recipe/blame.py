@@ -34,7 +34,9 @@ def blaming(job: Job, *parts: str) -> Iterator[None]:
     except (JobError, DataError) as error:
         written = getattr(job, "_written", None)
         if error.where is None and written is not None:
-            error.where = _line(written, parts, set(re.findall(r"[\w./-]+", error.what)))
+            # Quoted names first: a word such as "file" may also stand in the job by chance.
+            quoted, words = (set(re.findall(pattern, error.what)) for pattern in (r"'([^']*)'", r"[\w./-]+"))
+            error.where = _line(written, parts, quoted) or _line(written, parts, words) or place_of(written, parts[0])
         raise
 
 
@@ -44,7 +46,7 @@ def _line(written: Mapping[str, Any], parts: tuple[str, ...], words: set[str]) -
         for name, place in named:
             if name in words:
                 return place
-    return place_of(written, parts[0])
+    return None
 
 
 def _is_scalar(value: Any) -> bool:
