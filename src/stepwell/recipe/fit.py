@@ -87,7 +87,10 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
     known = {"task", "device", "workers", "evaluate_every", "checkpoint_every", "log_every", "stop", "keep"}
     for name in settings:
         if name not in known:
-            raise JobError(f"fit has no argument {name!r}", expected="a field of Job", fix=nearest(name, known))
+            named = {"val", "recipe", "budget", "seed", "out", "existing", "progress"}
+            raise JobError(
+                f"fit has no argument {name!r}", expected="an argument of fit or a field of Job", fix=nearest(name, known | named)
+            )
 
 
 def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
