@@ -35,6 +35,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "target_reached": {"monitor": "accuracy", "value": 0.9, "mode": "max"},
 }
 
+# id -> settings with which a technique changes nothing, bit for bit; those without such a value have no line.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "clip_norm": {"max_norm": float("inf")},
+    "l1_penalty": {"weight": 0.0},
+    "l2_penalty": {"weight": 0.0},
+    "label_smoothing": {"epsilon": 0.0},
+    "distillation": {"weight": 0.0},
+}
+
 # "id.field" of numbers that may take any value.
 ANY_NUMBER = {"cross_entropy.ignore_index", "target_reached.value"}
 

@@ -23,7 +23,7 @@ from stepwell.core.slots import SLOTS
 OURS = {name: record for name, record in discover().items() if record.factory.__module__.startswith("stepwell.")}
 every_technique = pytest.mark.parametrize("record", OURS.values(), ids=list(OURS))
 # Objectives and model techniques share nothing but these with the rest of the package.
-ROLES = {"objective": {"base", "modifier"}, "optimizer": {"base", "groups"}}
+ROLES = {"objective": {"base", "modifier"}, "optimizer": {"base", "groups"}, "schedule": {"", "factor"}}
 
 
 def card(record: Record) -> str:

@@ -49,12 +49,14 @@ class Batch:
         targets: a tree of tensors, each (N, ...), or None where the objective needs none.
         weights: one weight per sample, (N,), or None for equal weights.
         position: place of the first sample in the step's batch over all ranks.
+        extras: a tree of tensors, each (N, ...), that one technique leaves for another; the model never sees it.
     """
 
     inputs: Tree
     targets: Tree = None
     weights: Tensor | None = None
     position: int = 0
+    extras: Tree = None
 
     def __len__(self) -> int:
         leaf = self.inputs if isinstance(self.inputs, Tensor) else tree_leaves(self.inputs)[0]
@@ -64,7 +66,8 @@ class Batch:
         """Samples `start` to `stop`, as views."""
         cut: Callable[[Tensor], Tensor] = lambda tensor: tensor[start:stop]  # noqa: E731
         weights = None if self.weights is None else self.weights[start:stop]
-        return Batch(tree_map(cut, self.inputs), tree_map(cut, self.targets), weights, self.position + start)
+        inputs, targets = tree_map(cut, self.inputs), tree_map(cut, self.targets)
+        return Batch(inputs, targets, weights, self.position + start, tree_map(cut, self.extras))
 
     def split(self, sizes: int | Sequence[int]) -> list[Batch]:
         """Consecutive parts: of one size (the last may be shorter), or of the given sizes.
@@ -88,7 +91,8 @@ class Batch:
         """The same batch on a device; copies from pinned memory don't wait."""
         move: Callable[[Tensor], Tensor] = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
         weights = None if self.weights is None else move(self.weights)
-        return replace(self, inputs=tree_map(move, self.inputs), targets=tree_map(move, self.targets), weights=weights)
+        inputs, targets, extras = (tree_map(move, tree) for tree in (self.inputs, self.targets, self.extras))
+        return replace(self, inputs=inputs, targets=targets, weights=weights, extras=extras)
 
 
 def rank_bounds(total: int, *, rank: int, world_size: int) -> tuple[int, int]:

@@ -19,6 +19,9 @@ from stepwell.core.errors import JobError, nearest
 from stepwell.core.slots import SLOTS, Slot
 
 ENTRY_POINTS = "stepwell.techniques"
+# The order in which model techniques act, whatever their order in the recipe: what is drawn anew must exist, what is
+# adapted must have its weights, what is frozen must be complete, and wrappers come last.
+STAGES = ("head", "structure", "init", "rescale", "adapter", "freeze", "sync", "wrap")
 Class = TypeVar("Class", bound=type)
 
 
@@ -43,13 +46,15 @@ class Record:
     Args:
         id: its name in recipes, also its file's name.
         slot: where it acts. Extra slots it fills are seen from the object it makes.
-        role: "base" (one per recipe), "modifier" (objective), "groups" (optimizer), or "" elsewhere.
+        role: "base" (one per recipe), "modifier" (objective), "groups" (optimizer), "factor" (a schedule that multiplies
+            what the others give), or "" elsewhere.
         factory: the frozen dataclass of its settings.
         paper: where it comes from.
         needs: tags that something else in the recipe must provide.
         provides: tags that it provides.
         conflicts: id or tag of something else -> the cited reason why the two can't work together.
         search: field -> range for tuning, (low, high, "log" | "linear") or (choice, choice, ...).
+        stage: of a model technique, one of `STAGES`.
     """
 
     id: str
@@ -61,6 +66,7 @@ class Record:
     provides: tuple[str, ...] = ()
     conflicts: Mapping[str, str] = field(default_factory=dict)
     search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    stage: str = "structure"
 
     @property
     def summary(self) -> str:
@@ -102,6 +108,7 @@ def technique(
     provides: tuple[str, ...] = (),
     conflicts: Mapping[str, str] | None = None,
     search: Mapping[str, tuple[Any, ...]] | None = None,
+    stage: str = "structure",
 ) -> Callable[[Class], Class]:
     """Make a class a technique: a frozen, keyword-only dataclass with a record in the catalog.
 
@@ -113,6 +120,7 @@ def technique(
         JobError: another class already has this id.
     """
     assert slot in SLOTS
+    assert stage in STAGES
 
     def register(cls: Class) -> Class:
         made: Any = dataclass(frozen=True, kw_only=True)(cls)
@@ -125,7 +133,7 @@ def technique(
                 expected="one technique per id",
                 fix="Rename one of them, or uninstall the package that brings it",
             )
-        _RECORDS[id] = Record(id, slot, made, paper, role, needs, provides, conflicts or {}, search or {})
+        _RECORDS[id] = Record(id, slot, made, paper, role, needs, provides, conflicts or {}, search or {}, stage)
         return typing.cast(Class, made)
 
     return register

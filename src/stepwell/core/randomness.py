@@ -46,6 +46,15 @@ def derive(seed: int, purpose: str, *coordinates: int) -> int:
     return _mix(value) >> 1
 
 
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shifted(value: torch.Tensor, bits: int) -> torch.Tensor:
+    # A logical shift to the right: torch's is arithmetic on int64.
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
 class Rng:
     """The generators of one consumer at one place, made when first asked for.
 
@@ -69,6 +78,27 @@ class Rng:
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh torch generator on a device, always at the start of its stream."""
         return torch.Generator(device=device).manual_seed(self.seed)
+
+    def uniform(self, position: int, num: int, columns: int, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Numbers for samples at consecutive places: each row is a function of its place alone, however a batch is cut.
+
+        Args:
+            position: place of the first sample, see `Batch.position`.
+            num: rows. columns: draws per sample.
+
+        Returns:
+            (num, columns) fp32 in [0, 1), multiples of 2^-24.
+
+        >>> whole = Rng(7).uniform(0, 8, 3)
+        >>> torch.equal(whole[5:], Rng(7).uniform(5, 3, 3))
+        True
+        """
+        place = torch.arange(position * columns, (position + num) * columns, dtype=torch.int64, device=device)
+        # SplitMix64 of (seed + place * golden ratio), as `_mix` but in int64, whose products wrap around alike.
+        value = place * _signed(0x9E3779B97F4A7C15) + _signed(_mix(self.seed))
+        value = (value ^ _shifted(value, 30)) * _signed(0xBF58476D1CE4E5B9)
+        value = (value ^ _shifted(value, 27)) * _signed(0x94D049BB133111EB)
+        return (_shifted(value ^ _shifted(value, 31), 40).to(torch.float32) * 2.0**-24).view(num, columns)
 
     def child(self, *coordinates: int) -> Rng:
         """Another generator for a place inside this one's."""

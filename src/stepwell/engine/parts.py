@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from stepwell.core.catalog import Record, record_of
+from stepwell.core.catalog import STAGES, Record, record_of
 from stepwell.core.clock import Horizon
 from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError, nearest
@@ -47,9 +48,11 @@ class Parts:
     """What a TrainStep is made of, in the order in which the step uses it. Keys name each technique's draws and state."""
 
     model: nn.Module
+    base: Objective
     objective: Objective
     optimizer: Optimizer
-    model_techniques: list[Any] = field(default_factory=list)
+    moving: dict[str, Any] = field(default_factory=dict)  # model techniques that act in time
+    modifiers: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, Any] = field(default_factory=dict)
     grad: dict[str, Any] = field(default_factory=dict)
     schedules: dict[str, Any] = field(default_factory=dict)
@@ -84,24 +87,60 @@ def assemble(
         return {k: t for k, t in keyed.items() if _record(t).slot == slot and _record(t).role == role}
 
     model_techniques = chosen("model")
-    for key, item in model_techniques.items():
+    for key, item in sorted(model_techniques.items(), key=lambda pair: STAGES.index(_record(pair[1]).stage)):
         model = item(model, Rng(derive(seed, f"model/{key}")))
-    moving = [item for item in model_techniques.values() if hasattr(item, "at")]
-    for modifier in chosen("objective", "modifier").values():
-        objective = modifier(objective)
+    moving = {key: item for key, item in model_techniques.items() if hasattr(item, "at")}
+    modifiers = chosen("objective", "modifier")
     groups = parameter_groups(model, optimizer, list(chosen("optimizer", "groups").values()), with_frozen=bool(moving))
     built = optimizer(groups)
-    parts = Parts(model, objective, built, moving, chosen("batch"), chosen("grad"))
+    parts = Parts(model, objective, modified(objective, modifiers), built, moving, modifiers, grad=chosen("grad"))
+    parts.batch = {k: t for k, t in keyed.items() if _record(t).slot == "batch" or hasattr(t, "on_batch")}
     if memory == "flat" and isinstance(built, ElementwiseOptimizer):
         built.lay_out()
-    for key, item in chosen("schedule").items():
+    drives = []
+    for key, item in (chosen("schedule") | chosen("schedule", "factor")).items():
         parts.schedules[key] = schedule = item(horizon)
         if hasattr(schedule, "watches"):
             parts.observers[key] = schedule
-        parts.drives += [_writer(drive, parts) for drive in schedule.drives]
+        drives += schedule.drives
+    parts.drives = [_writer(drive, parts) for drive in combined(drives)]
     parts.averages = {key: item(model, horizon) for key, item in chosen("average").items()}
+    if hasattr(built, "average"):
+        parts.averages["optimizer"] = built.average
     parts.observers |= {key: item(horizon) for key, item in chosen("observer").items()}
     return parts
+
+
+def modified(objective: Objective, modifiers: dict[str, Any]) -> Objective:
+    """The objective inside its modifiers, the first of them innermost."""
+    for modifier in modifiers.values():
+        objective = modifier(objective)
+    return objective
+
+
+def combined(drives: Iterable[Drive]) -> list[Drive]:
+    """One drive for each target: factors multiply, on the value that a "set" drive gives where there is one.
+
+    Raises:
+        JobError: two drives set one target.
+
+    >>> half, third = (Drive("optimizer.lr", lambda done, f=f: f) for f in (0.5, 1 / 3))
+    >>> [drive.value(0) for drive in combined([half, third])]
+    [0.16666666666666666]
+    """
+    targets: dict[str, list[Drive]] = {}
+    for drive in drives:
+        targets.setdefault(drive.target, []).append(drive)
+    return [group[0] if len(group) == 1 else _product(target, group) for target, group in targets.items()]
+
+
+def _product(target: str, group: list[Drive]) -> Drive:
+    values, num_set = [drive.value for drive in group], sum(drive.mode == "set" for drive in group)
+    if num_set > 1:
+        raise JobError(
+            f"{num_set} schedules set {target}", expected="one schedule that sets it", fix="Leave all but one of them out"
+        )
+    return Drive(target, lambda done: math.prod(value(done) for value in values), "set" if num_set else "scale")
 
 
 def _record(item: Any) -> Record:
@@ -154,13 +193,13 @@ def _writer(drive: Drive, parts: Parts) -> Callable[[float], None]:
     owner, _, name = drive.target.partition(".")
     if owner == "optimizer":
         return _optimizer_writer(drive, name, parts.optimizer)
-    for holder in (parts.batch, parts.grad):
+    for holder in (parts.moving, parts.modifiers, parts.batch, parts.grad):
         if owner in holder:
-            return _technique_writer(drive, owner, name, holder)
+            return _technique_writer(drive, owner, name, holder, parts)
     raise JobError(
         f"a schedule drives {drive.target!r}",
-        expected="optimizer.FIELD, or ID.FIELD of a batch or grad technique in the recipe",
-        fix=nearest(owner, ["optimizer", *parts.batch, *parts.grad]),
+        expected="optimizer.FIELD, or ID.FIELD of a technique in the recipe that acts in every step",
+        fix=nearest(owner, ["optimizer", *parts.moving, *parts.modifiers, *parts.batch, *parts.grad]),
     )
 
 
@@ -191,7 +230,7 @@ def _optimizer_writer(drive: Drive, name: str, optimizer: Optimizer) -> Callable
     return write
 
 
-def _technique_writer(drive: Drive, owner: str, name: str, holder: dict[str, Any]) -> Callable[[float], None]:
+def _technique_writer(drive: Drive, owner: str, name: str, holder: dict[str, Any], parts: Parts) -> Callable[[float], None]:
     original = holder[owner]
     if name not in {item.name for item in dataclasses.fields(original)}:
         raise JobError(
@@ -203,7 +242,12 @@ def _technique_writer(drive: Drive, owner: str, name: str, holder: dict[str, Any
 
     def write(done: float) -> None:
         now = value(done)
-        holder[owner] = dataclasses.replace(original, **{name: base * now if scale else now})
+        changed = dataclasses.replace(original, **{name: base * now if scale else now})
+        for slot in (parts.moving, parts.modifiers, parts.batch, parts.grad):
+            if owner in slot:
+                slot[owner] = changed
+        if owner in parts.modifiers:
+            parts.objective = modified(parts.base, parts.modifiers)
 
     return write
 

@@ -35,7 +35,7 @@ def load_step_state(step: TrainStep, state: dict[str, Any]) -> None:
     step.clock.load_state_dict(state["clock"])
     step.cursor = int(state["cursor"])
     step.model.load_state_dict(state["model"])
-    for technique in parts.model_techniques:
+    for technique in parts.moving.values():
         technique.at(step.model, step.clock, step.horizon)
     load_optimizer_state(step.optimizer, state["optimizer"])
     step._trainable_changed()

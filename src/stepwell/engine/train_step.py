@@ -90,12 +90,12 @@ class TrainStep:
         done = self.horizon.done(clock)
         for write in parts.drives:
             write(done)
-        for technique in parts.model_techniques:
+        for technique in parts.moving.values():
             if technique.at(model, clock, self.horizon):
                 self._trainable_changed()
         # The whole batch first: what mixes samples sees all of them, and every denominator is known before any loss.
         for key, technique in parts.batch.items():
-            batch = technique(batch, Rng(derive(self.seed, key, cursor)))
+            batch = getattr(technique, "on_batch", technique)(batch, Rng(derive(self.seed, key, cursor)))
         counts, num_samples = self._counts(batch)
         num_tokens = int(counts.get("tokens", 0))
         if self._buffers:

@@ -131,28 +131,41 @@ def _check_decomposable(recipe: Recipe, parts: list[Any], num_ranks: int) -> Non
 
 
 def _check_drives(recipe: Recipe, parts: list[Any]) -> None:
+    taken: dict[str, str] = {}
     for part in parts:
         record, target = record_of(part), getattr(part, "drives", None)
         if record is None or record.slot != "schedule" or not isinstance(target, str):
             continue
-        owner, _, name = target.partition(".")
-        driven = recipe.optimizer if owner == "optimizer" else _technique(recipe, owner)
-        if driven is None:
-            ids = ["optimizer", *(found.id for item in recipe.techniques if (found := record_of(item)) is not None)]
+        if record.role == "" and target in taken:
             raise JobError(
-                f"{record.id} drives {target!r}, but the recipe has no {owner!r}",
-                expected='"optimizer.FIELD", or "ID.FIELD" of a technique in the recipe',
-                fix=nearest(owner, ids),
+                f"{taken[target]} and {record.id} both drive {target}",
+                expected="one schedule for each value, and factors (warmup, fine_tuning_phase) beside it",
+                fix=f"Leave one of the two out: {remedy(recipe, record.id)}",
             )
-        if record_of(driven) is None:
-            continue
-        fields = [item.name for item in dataclasses.fields(driven)]
-        if name not in fields and not (owner == "optimizer" and name == "momentum" and "betas" in fields):
-            raise JobError(
-                f"{record.id} drives {target!r}, but {technique_name(driven)} has no {name!r}",
-                expected=f"a field of {technique_name(driven)}",
-                fix=nearest(name, fields),
-            )
+        if record.role == "":
+            taken[target] = record.id
+        _check_target(recipe, record, target)
+
+
+def _check_target(recipe: Recipe, record: Record, target: str) -> None:
+    owner, _, name = target.partition(".")
+    driven = recipe.optimizer if owner == "optimizer" else _technique(recipe, owner)
+    if driven is None:
+        ids = ["optimizer", *(found.id for item in recipe.techniques if (found := record_of(item)) is not None)]
+        raise JobError(
+            f"{record.id} drives {target!r}, but the recipe has no {owner!r}",
+            expected='"optimizer.FIELD", or "ID.FIELD" of a technique in the recipe',
+            fix=nearest(owner, ids),
+        )
+    if record_of(driven) is None:
+        return
+    fields = [item.name for item in dataclasses.fields(driven)]
+    if name not in fields and not (owner == "optimizer" and name == "momentum" and "betas" in fields):
+        raise JobError(
+            f"{record.id} drives {target!r}, but {technique_name(driven)} has no {name!r}",
+            expected=f"a field of {technique_name(driven)}",
+            fix=nearest(name, fields),
+        )
 
 
 def technique_name(value: Any) -> str:
@@ -198,8 +211,9 @@ def _has_momentum_off(recipe: Recipe) -> bool:
 
 
 def _has_two_averages(recipe: Recipe) -> bool:
-    slots = [record.slot for item in recipe.techniques if (record := record_of(item)) is not None]
-    return slots.count("average") > 1
+    parts = [recipe.optimizer, *recipe.techniques]
+    records = [record for item in parts if (record := record_of(item)) is not None]
+    return sum(record.slot == "average" or "average" in record.provides for record in records) > 1
 
 
 RULES = (

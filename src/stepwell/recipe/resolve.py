@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.core.batch import Batch
 from stepwell.core.catalog import lookup, record_of
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Objective
 from stepwell.engine.trainer import Plan
 from stepwell.recipe.job import Job, Recipe
@@ -29,27 +29,6 @@ class Derived:
     path: str
     value: Any
     reason: str
-
-
-@dataclass
-class Facts:
-    """What resolving may know about the data.
-
-    Args:
-        num_samples: of the training part; None where it has no known length.
-        steps_per_epoch: None likewise.
-        sample: a few training examples, as a batch.
-        class_counts: training samples of each class, where targets are class numbers.
-        num_outputs: width of the model's output, where known.
-        validated: whether there is a validation part.
-    """
-
-    num_samples: int | None
-    steps_per_epoch: int | None
-    sample: Batch
-    class_counts: list[int] | None = None
-    num_outputs: int | None = None
-    validated: bool = False
 
 
 @dataclass
@@ -71,7 +50,7 @@ class Resolved:
     derived: list[Derived] = field(default_factory=list)
 
 
-def resolve(job: Job, facts: Facts) -> Resolved:
+def resolve(job: Job, facts: DataFacts) -> Resolved:
     """Settle everything that depends on data and budget.
 
     Raises:
@@ -91,12 +70,13 @@ def resolve(job: Job, facts: Facts) -> Resolved:
         derived.append(Derived("log_every", f"{log_every} steps", f"at most {ROWS} rows a run"))
     else:
         log_every = horizon.steps(job.log_every, name="log_every")
-    for item in [*techniques, recipe.optimizer]:
+    optimizer = _completed(recipe.optimizer, facts, derived)
+    for item in [*techniques, optimizer]:
         _durations(item, horizon, derived)
-    return Resolved(base, recipe.optimizer, techniques, horizon, plan, task, log_every, derived)
+    return Resolved(base, optimizer, techniques, horizon, plan, task, log_every, derived)
 
 
-def _horizon(job: Job, facts: Facts) -> Horizon:
+def _horizon(job: Job, facts: DataFacts) -> Horizon:
     size = float(facts.num_samples or 0) if job.recipe.batch_size == "full" else float(job.recipe.batch_size)
     targets = facts.sample.targets
     per_sample = 0.0
@@ -105,13 +85,13 @@ def _horizon(job: Job, facts: Facts) -> Horizon:
     return Horizon.of(job.budget, steps_per_epoch=facts.steps_per_epoch, samples_per_step=size, tokens_per_step=size * per_sample)
 
 
-def _per_epoch(facts: Facts) -> str:
+def _per_epoch(facts: DataFacts) -> str:
     if facts.steps_per_epoch is None:
         return ""
     return f"; {facts.num_samples} training samples make {facts.steps_per_epoch} steps an epoch"
 
 
-def _task(job: Job, facts: Facts, derived: list[Derived]) -> Task | None:
+def _task(job: Job, facts: DataFacts, derived: list[Derived]) -> Task | None:
     if job.task is not None:
         return task_of(job.task)
     record = record_of(job.recipe.objective)
@@ -142,29 +122,15 @@ def _objective(recipe: Recipe, task: Task | None, derived: list[Derived]) -> Obj
     return as_objective(recipe.objective)
 
 
-def _completed(item: Any, facts: Facts, derived: list[Derived]) -> Any:
+def _completed(item: Any, facts: DataFacts, derived: list[Derived]) -> Any:
     """Fill in what only the data can say."""
     record = record_of(item)
-    assert record is not None, "recipes hold technique objects"
-    names = {entry.name for entry in dataclasses.fields(item)}
-    if "num_classes" in names and item.num_classes is None and (facts.num_outputs or facts.class_counts):
-        value = facts.num_outputs or len(facts.class_counts or ())
-        derived.append(Derived(f"{record.id}.num_classes", value, "the width of the model's output"))
-        item = dataclasses.replace(item, num_classes=value)
-    if record.id == "class_weights" and item.weights == "balanced":
-        if facts.class_counts is None:
-            raise JobError(
-                'class_weights.weights is "balanced" but the targets are not class numbers',
-                expected="a task with classes",
-                fix="List the weights, or leave class_weights out",
-            )
-        from stepwell.techniques.objective.class_weights import balanced_weights
-
-        weights = balanced_weights(facts.class_counts)
-        derived.append(
-            Derived("class_weights.weights", [round(w, 4) for w in weights], "samples / (classes * samples of the class)")
-        )
-        item = dataclasses.replace(item, weights=weights)
+    if record is None:
+        return item
+    if hasattr(item, "completed"):
+        found = item.completed(facts)
+        derived += [Derived(f"{record.id}.{name}", value, reason) for name, (value, reason) in found.items()]
+        item = dataclasses.replace(item, **{name: value for name, (value, _) in found.items()})
     if record.id == "distillation" and isinstance(item.teacher, str):
         from stepwell.recipe.delivered import load_model
 
@@ -172,7 +138,7 @@ def _completed(item: Any, facts: Facts, derived: list[Derived]) -> Any:
     return item
 
 
-def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: Facts, derived: list[Derived]) -> Plan:
+def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: DataFacts, derived: list[Derived]) -> Plan:
     observers = {record_of(item).id: item for item in recipe.techniques if record_of(item) is not None}  # type: ignore[union-attr]
     early = observers.get("early_stopping")
     for name in ("early_stopping", "target_reached"):

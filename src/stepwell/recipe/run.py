@@ -14,6 +14,7 @@ from torch import nn
 
 from stepwell.core.batch import Batch
 from stepwell.core.errors import JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Source, call_model
 from stepwell.data.examples import Examples
 from stepwell.data.sources import ShuffledSource, eval_batches
@@ -27,7 +28,7 @@ from stepwell.engine.train_step import TrainStep
 from stepwell.engine.trainer import Trainer
 from stepwell.recipe.compatibility import check_recipe
 from stepwell.recipe.job import Job
-from stepwell.recipe.resolve import Derived, Facts, Resolved, class_counts, resolve
+from stepwell.recipe.resolve import Derived, Resolved, class_counts, resolve
 from stepwell.recipe.tasks import Task
 
 logger = logging.getLogger("stepwell.run")
@@ -74,6 +75,7 @@ class Ingredients:
         validation, test: examples or a callable that gives fresh batches.
         target_scale: what a unit of the (standardised) target is worth in original units.
         classes: their names, where the data has some.
+        vocabulary: the word of each token id, where inputs are token ids; padding: the id that fills short ones up.
     """
 
     job: Job
@@ -84,6 +86,8 @@ class Ingredients:
     num_outputs: int | None = None
     target_scale: float = 1.0
     classes: list[str] | None = None
+    vocabulary: list[str] | None = None
+    padding: int | None = None
     derived: list[Derived] = field(default_factory=list)
 
 
@@ -101,13 +105,16 @@ class Assembly:
         self.parts, self.folder, job = parts, folder, parts.job
         self.device = device_of(job.device)
         self.source = self._source()
-        facts = Facts(
+        facts = DataFacts(
             num_samples=None if self._endless else len(parts.train),  # type: ignore[arg-type]
             steps_per_epoch=self.source.steps_per_epoch,
             sample=self._sample(),
+            batch_size=self.source.batch_size,
             class_counts=self._class_counts(),
             num_outputs=parts.num_outputs or self._probed_outputs(),
             validated=parts.validation is not None,
+            vocabulary=parts.vocabulary,
+            padding=parts.padding,
         )
         self.facts = facts
         self.resolved: Resolved = resolve(job, facts)

@@ -213,6 +213,8 @@ def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
         num_outputs=loaded.signature.num_outputs,
         target_scale=float(getattr(loaded.preparation, "target_scale", 1.0) or 1.0),
         classes=loaded.classes,
+        vocabulary=getattr(loaded, "vocabulary", None),
+        padding=getattr(loaded, "padding", None),
         derived=derived,
     )
     return loaded, parts

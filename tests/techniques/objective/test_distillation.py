@@ -206,7 +206,7 @@ def test_the_student_cannot_be_its_own_teacher(batch: Batch) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"teacher": 3}, {"teacher": ""}, {"temperature": 0.0}, {"weight": 0.0}, {"weight": 1.1}, {"temperature": float("nan")}],
+    [{"teacher": 3}, {"teacher": ""}, {"temperature": 0.0}, {"weight": -0.1}, {"weight": 1.1}, {"temperature": float("nan")}],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(JobError, match="distillation"):
@@ -222,3 +222,8 @@ def test_two_teachers_are_refused() -> None:
     once = Distillation(CrossEntropy(), teacher=nn.Identity())
     with pytest.raises(JobError, match="one teacher"):
         Distillation(LabelSmoothing()(once), teacher=nn.Identity())
+
+
+def test_without_any_weight_the_teacher_is_not_asked_and_the_objective_is_the_same() -> None:
+    objective = CrossEntropy()
+    assert Distillation(teacher=nn.Linear(4, 3), weight=0.0)(objective) is objective

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from stepwell.core.batch import BLOCK, Batch, Tree, tree_map
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
 
 __all__ = ["Mixup", "mixup", "partners"]
@@ -92,6 +94,11 @@ class Mixup:
             inputs=mixup(self._averageable(batch.inputs), partner, lam),
             targets=mixup(tree_map(self._soft, batch.targets), partner, lam),
         )
+
+    def completed(self, facts: DataFacts) -> dict[str, tuple[Any, str]]:
+        """The number of classes, from the width of the model's output."""
+        known = facts.num_outputs or len(facts.class_counts or ())
+        return {"num_classes": (known, "the width of the model's output")} if self.num_classes is None and known else {}
 
     def _averageable(self, inputs: Tree) -> Tree:
         def check(tensor: Tensor) -> Tensor:

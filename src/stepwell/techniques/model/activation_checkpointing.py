@@ -117,7 +117,7 @@ def _statistics_kept(norms: Sequence[_BatchNorm]) -> Iterator[None]:
                 norm._buffers["num_batches_tracked"] = counter
 
 
-@technique(id="activation_checkpointing", slot="model", paper="Chen et al. 2016, arXiv:1604.06174")
+@technique(id="activation_checkpointing", slot="model", stage="wrap", paper="Chen et al. 2016, arXiv:1604.06174")
 class ActivationCheckpointing:
     """Trade compute for memory: keep only the inputs of blocks and run each block again in the backward pass.
 

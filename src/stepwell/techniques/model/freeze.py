@@ -31,7 +31,7 @@ def freeze_(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     return names
 
 
-@technique(id="freeze", slot="model", paper="Yosinski et al. 2014, arXiv:1411.1792")
+@technique(id="freeze", slot="model", stage="freeze", paper="Yosinski et al. 2014, arXiv:1411.1792")
 class Freeze:
     """Keep named parts of a model as they are and train the rest.
 

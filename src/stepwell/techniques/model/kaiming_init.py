@@ -24,7 +24,7 @@ def kaiming_std(fan: int, nonlinearity: str = "relu", negative_slope: float = 0.
     return gain_of(nonlinearity, negative_slope) / math.sqrt(fan)
 
 
-@technique(id="kaiming_init", slot="model", paper="He et al. 2015, arXiv:1502.01852")
+@technique(id="kaiming_init", slot="model", stage="init", paper="He et al. 2015, arXiv:1502.01852")
 class KaimingInit:
     """Draw linear and convolution weights with standard deviation gain / sqrt(fan); set biases to 0.
 

@@ -92,7 +92,7 @@ class _Plan:
         return changed
 
 
-@technique(id="unfreezing", slot="model", paper="Howard and Ruder 2018, arXiv:1801.06146")
+@technique(id="unfreezing", slot="model", stage="freeze", paper="Howard and Ruder 2018, arXiv:1801.06146")
 class Unfreezing:
     """Start with the head alone and let deeper parts join the training one after the other.
 

@@ -22,7 +22,7 @@ def xavier_std(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
     return gain * math.sqrt(2 / (fan_in + fan_out))
 
 
-@technique(id="xavier_init", slot="model", paper="Glorot and Bengio 2010, PMLR 9:249-256")
+@technique(id="xavier_init", slot="model", stage="init", paper="Glorot and Bengio 2010, PMLR 9:249-256")
 class XavierInit:
     """Draw linear and convolution weights with variance 2 / (fan_in + fan_out) times gain^2; set biases to 0.
 

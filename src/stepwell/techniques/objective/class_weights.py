@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.loss_shapes import as_scores
 from stepwell.core.slots import Counts, Objective, Terms
 from stepwell.core.soft_targets import Modifier, class_targets, class_weights_at, soft_targets, wide_dtype
@@ -120,6 +121,18 @@ class ClassWeights:
         good = len(weights) >= 2 and all(math.isfinite(weight) and weight >= 0 for weight in weights) and sum(weights) > 0
         require(good, "class_weights.weights", self.weights, expected, fix)
         object.__setattr__(self, "weights", weights)
+
+    def completed(self, facts: DataFacts) -> dict[str, tuple[Any, str]]:
+        """Balanced weights, from the classes of the training targets."""
+        if self.weights != "balanced":
+            return {}
+        if facts.class_counts is None:
+            raise JobError(
+                'class_weights.weights is "balanced" but the targets are not class numbers',
+                expected="a task with classes",
+                fix="List the weights, or leave class_weights out",
+            )
+        return {"weights": (balanced_weights(facts.class_counts), "samples / (classes * samples of the class)")}
 
     def __call__(self, objective: Objective) -> Objective:
         if isinstance(self.weights, str):

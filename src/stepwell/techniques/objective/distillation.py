@@ -115,7 +115,7 @@ class Distillation:
         teacher: a trained model (nn.Module), put into evaluation mode and moved to the inputs' device; in a job file the
             folder of the run that trained it, loaded by the job.
         temperature: T, no unit, > 0. Paper: 20 on MNIST, 2 to 5 are common.
-        weight: share of the teacher's term, in (0, 1].
+        weight: share of the teacher's term, in [0, 1]; with 0 the teacher isn't asked.
 
     Shapes: outputs of model and teacher (N, K) or (N, T, K) logits.
 
@@ -141,7 +141,7 @@ class Distillation:
             "Train the teacher first",
         )
         require(self.temperature > 0, "distillation.temperature", self.temperature, "a number above 0", "The default is 4.0")
-        require_between("distillation.weight", self.weight, 0, 1, "To train without a teacher, leave distillation out", ends="(]")
+        require_between("distillation.weight", self.weight, 0, 1, "0.5 is usual")
 
     def __call__(self, objective: Objective) -> Objective:
         if isinstance(self.teacher, str):
@@ -154,5 +154,7 @@ class Distillation:
         while link is not None:
             require(not isinstance(link, _Distilled), "distillation", "there twice", "one teacher", "Leave one of them out")
             link = link.inner if isinstance(link, Modifier) else None
+        if self.weight == 0:
+            return objective
         self.teacher.eval()
         return _Distilled(objective, self)
