@@ -23,18 +23,40 @@ import torch
 
 from benchmarks.bars import Bar, summary
 from benchmarks.evidence import AbsentError, Finding
+from benchmarks.targets.calibration import calibration_mixup, calibration_smoothing, calibration_temperature
 from benchmarks.targets.char_lm import char_lm, char_lm_faster
 from benchmarks.targets.credit import credit_data, german_credit
 from benchmarks.targets.digits import digits
+from benchmarks.targets.distillation import distilled
 from benchmarks.targets.fashion import fashion
 from benchmarks.targets.nyse import nyse, nyse_day_of_week
+from benchmarks.targets.schedules import large_batch, large_batch_lamb, large_batch_lars, one_cycle
+from benchmarks.targets.state_size import lion_state
 
 Target = Callable[[Sequence[int]], Finding]
 
 # Cheapest first.
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (digits, nyse, nyse_day_of_week, german_credit, credit_data, fashion, char_lm, char_lm_faster)
+    for target in (
+        lion_state,
+        digits,
+        nyse,
+        nyse_day_of_week,
+        german_credit,
+        credit_data,
+        calibration_smoothing,
+        calibration_mixup,
+        calibration_temperature,
+        fashion,
+        large_batch,
+        large_batch_lamb,
+        large_batch_lars,
+        distilled,
+        char_lm,
+        char_lm_faster,
+        one_cycle,
+    )
 }
 
 

@@ -6,49 +6,87 @@ A page holds `<!-- from the code: NAME -->` and, further down, `<!-- end -->`; w
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stepwell.core.catalog import Field, Record, discover
 from stepwell.core.slots import SLOTS
 
 WHERE = {
-    "model": "Under `techniques:`. Change the model once before the optimizer exists; some follow the clock.",
+    "model": "Under `techniques:`. Change the model once before the optimizer exists, in the order of their stages (head, "
+    "structure, init, refine, adapter, freeze, sync, wrap); some follow the clock.",
     "batch": "Under `techniques:`. Turn the step's batch into another one.",
     "objective": "The base stands under `objective:`, modifiers under `techniques:` in the order in which they wrap.",
     "grad": "Under `techniques:`. Act on the gradients in list order, after the norm has been measured.",
     "optimizer": "The base stands under `optimizer:`, group rules under `techniques:`.",
-    "schedule": "Under `schedule:`.",
+    "schedule": "Under `schedule:`; a second one, for another value, and factors under `techniques:`.",
     "average": "Under `techniques:`. A second set of weights: what is evaluated and delivered once it has averaged anything.",
     "observer": "Under `techniques:`. Read reports, and may end the run.",
 }
 
 
+def ours() -> list[Record]:
+    """Every technique of stepwell's own."""
+    return [record for record in discover().values() if record.factory.__module__.startswith("stepwell.")]
+
+
 def techniques_text() -> str:
-    """Every technique of stepwell's own, slot by slot."""
-    ours = [record for record in discover().values() if record.factory.__module__.startswith("stepwell.")]
+    """A table of every technique, slot by slot, each with a link to its card."""
     parts = []
     for slot in SLOTS:
-        parts.append(f"## {slot}\n\n{WHERE[slot]}\n")
-        parts += [technique_card(record) for record in ours if record.slot == slot]
+        parts += [f"## {slot}", "", WHERE[slot], "", row(["technique", "what it does"]), row(["---", "---"])]
+        chosen = [record for record in ours() if record.slot == slot]
+        parts += [row([f"[{record.id}](techniques/{slot}.md#{anchor(record)})", record.summary]) for record in chosen]
+        parts.append("")
     return "\n".join(parts)
 
 
+def cards_text(slot: str) -> str:
+    """The cards of one slot."""
+    return "\n".join([WHERE[slot], "", *(technique_card(record) for record in ours() if record.slot == slot)])
+
+
+def heading(record: Record) -> str:
+    return f"{record.id} ({record.role})" if record.role else record.id
+
+
+def anchor(record: Record) -> str:
+    """What a heading's link is called on the usual sites."""
+    return re.sub(r"[^\w -]", "", heading(record)).replace(" ", "-")
+
+
 def technique_card(record: Record) -> str:
-    """One technique: what it does, its settings, what it needs, its paper."""
-    prose, arguments, paper = sections(inspect.getdoc(record.factory) or "")
-    role = f" ({record.role})" if record.role else ""
-    lines = [f"### {record.id}{role}", "", prose, "", *settings_table(record.fields, arguments)]
+    """One technique: what it does, its settings, cost, interactions and paper, and an example that runs."""
+    text = inspect.getdoc(record.factory) or ""
+    prose, arguments, paper = sections(text)
+    lines = [f"## {heading(record)}", "", prose, "", *settings_table(record.fields, arguments)]
     for word, tags in (("Needs", record.needs), ("Provides", record.provides)):
         if tags:
             lines += [f"{word}: {', '.join(tags)}.", ""]
-    for other, reason in record.conflicts.items():
-        lines += [f"Not together with {other}: {reason}", ""]
-    lines += [f"Paper: {paper or record.paper}", ""]
-    return "\n".join(lines)
+    lines += [f"Cost: {cost_of(record.id)}", "", *interactions_of(record), f"Paper: {paper or record.paper}", ""]
+    example = text[text.index(">>>") :] if ">>>" in text else ""
+    return "\n".join([*lines, *(["```pycon", example.rstrip(), "```", ""] if example else [])])
+
+
+def interactions_of(record: Record) -> list[str]:
+    """What it can't stand beside, and why."""
+    lines = [f"Not together with {other}: {reason}." for other, reason in record.conflicts.items()]
+    return [line for text in lines for line in (text, "")]
+
+
+def cost_of(id: str) -> str:
+    """What a step costs with it, from the measured table."""
+    costs = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
+    found = costs["techniques"].get(id)
+    if found is None:
+        return "not measured."
+    return f"{found:.2f} times the step of {costs['about']} without it."
 
 
 def models_text() -> str:
@@ -68,7 +106,8 @@ def sources_text() -> str:
     """Every source of data that a job file can name."""
     from stepwell.data.catalog import SOURCES
 
-    return "\n".join(dataclass_card(f"### {name}", kind) for name, kind in sorted(SOURCES.items()))
+    every = {"sampling": "how often an epoch draws each training example, see [below](#weights-and-sampling)."}
+    return "\n".join(dataclass_card(f"### {name}", kind, every) for name, kind in sorted(SOURCES.items()))
 
 
 def split_text() -> str:
@@ -101,6 +140,7 @@ def stop_text() -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "techniques": techniques_text,
+    **{f"cards_{slot}": partial(cards_text, slot) for slot in SLOTS},
     "models": models_text,
     "sources": sources_text,
     "split": split_text,
@@ -119,13 +159,13 @@ def renewed(text: str) -> str:
     return re.sub(r"(<!-- from the code: (\w+) -->)\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
-def dataclass_card(heading: str, kind: type) -> str:
-    """A settings class: what it is and its fields."""
+def dataclass_card(heading: str, kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A settings class: what it is and its fields; `shared` says what fields mean that no docstring of its own has."""
     from stepwell.recipe.schema import fields_of
 
     prose, arguments, _ = sections(inspect.getdoc(kind) or "")
     head = [heading, "", prose, ""] if heading else []
-    return "\n".join([*head, *settings_table(fields_of(kind), arguments)])
+    return "\n".join([*head, *settings_table(fields_of(kind), {**shared, **arguments})])
 
 
 def settings_table(fields: Mapping[str, Field], arguments: Mapping[str, str]) -> list[str]:
@@ -180,7 +220,7 @@ def type_name(hint: Any) -> str:
 
 
 if __name__ == "__main__":
-    for page in sorted(Path(__file__).parent.glob("*.md")):
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
         before = page.read_text(encoding="utf-8")
         after = renewed(before)
         if after != before:

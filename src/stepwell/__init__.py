@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stepwell.recipe.estimators import Classifier, Regressor
     from stepwell.recipe.fit import fit
     from stepwell.recipe.job import Job, Recipe
-    from stepwell.recipe.verbs import check, evaluate, explain, predict, resume, train
+    from stepwell.recipe.verbs import check, evaluate, explain, predict, resume, schedule, train
     from stepwell.report.page import write_report
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ _HOMES = {
     "model": "stepwell.models.registry",
     "predict": "stepwell.recipe.verbs",
     "resume": "stepwell.recipe.verbs",
+    "schedule": "stepwell.recipe.verbs",
     "train": "stepwell.recipe.verbs",
     "write_report": "stepwell.report.page",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "model",
     "predict",
     "resume",
+    "schedule",
     "techniques",
     "train",
     "write_report",

@@ -29,11 +29,12 @@ PUBLIC = [
     "model",
     "predict",
     "resume",
+    "schedule",
     "techniques",
     "train",
     "write_report",
 ]
-VERBS = {"train", "resume", "evaluate", "predict", "explain", "check", "report", "techniques"}
+VERBS = {"train", "resume", "evaluate", "predict", "explain", "schedule", "check", "report", "techniques"}
 
 
 def test_the_public_names_are_these() -> None:

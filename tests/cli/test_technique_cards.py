@@ -49,5 +49,5 @@ def test_an_unknown_technique_is_refused_with_the_nearest_name() -> None:
 def test_mixup_s_card_has_its_default_and_its_search_range() -> None:
     text = card("mixup")
     assert "0.05 to 1 (log)" in text
-    assert "- {name: mixup, alpha: 0.2}" in text
+    assert "- {name: mixup, alpha: 0.2, probability: 1.0}" in text
     assert "from stepwell.techniques import Mixup" in text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from technique_examples import example, images, samples, small_model
+from technique_examples import batch_for, example, model_for, objective_model, samples, small_model
 from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, tree_leaves
@@ -46,7 +46,7 @@ def same(left: Any, right: Any) -> bool:
 
 @of_slot("batch")
 def test_a_batch_technique_is_a_function_of_its_seed_and_changes_nothing(record: Record) -> None:
-    technique, batch = example(record), images()
+    technique, batch = example(record), batch_for(record)
     before = copies(tree_leaves(batch.inputs) + tree_leaves(batch.targets))
     state = torch.default_generator.get_state()
     made = [technique(batch, Rng(seed)) for seed in (3, 3, 4)]
@@ -59,7 +59,7 @@ def test_a_batch_technique_is_a_function_of_its_seed_and_changes_nothing(record:
 
 @of_slot("batch")
 def test_a_batch_technique_keeps_shape_and_dtype_of_the_inputs_and_every_sample(record: Record) -> None:
-    batch = images()
+    batch = batch_for(record)
     made = example(record)(batch, Rng(0))
     assert len(made) == len(batch)
     assert [(t.shape, t.dtype) for t in tree_leaves(made.inputs)] == [(t.shape, t.dtype) for t in tree_leaves(batch.inputs)]
@@ -74,12 +74,12 @@ def build_objective(record: Record) -> Objective:
 
 
 def check_objective_adds_up(record: Record) -> None:
-    objective, batch, model = build_objective(record), samples(record), small_model().eval()
-    before = copies([batch.inputs, batch.targets])
+    objective, batch, model = build_objective(record), samples(record), objective_model(record).eval()
+    before = copies(tree_leaves(batch.inputs) + tree_leaves(batch.targets))
     if not objective.decomposable:
         return
     whole, counts = objective(model, batch), objective.counts(batch)
-    assert same(before, [batch.inputs, batch.targets])
+    assert same(before, tree_leaves(batch.inputs) + tree_leaves(batch.targets))
     parts = batch.split([2, 8, 1])
     for name, term in whole.items():
         assert isinstance(term, Term)
@@ -284,7 +284,7 @@ def test_an_average_gives_the_model_its_own_bits_back_and_never_moves_them(recor
 @of_slot("model")
 def test_a_model_technique_is_a_function_of_its_seed_and_leaves_the_global_generators_alone(record: Record) -> None:
     technique, state = example(record), torch.default_generator.get_state()
-    models = [technique(small_model(), Rng(3)) for _ in range(2)]
+    models = [technique(model_for(record), Rng(3)) for _ in range(2)]
     assert all(isinstance(model, nn.Module) for model in models)
     assert same(*[dict(model.state_dict()) for model in models])
     assert torch.equal(torch.default_generator.get_state(), state)
@@ -301,12 +301,12 @@ def test_what_a_model_technique_does_in_time_follows_from_the_clock_alone(record
     def trainable(model: nn.Module) -> list[bool]:
         return [parameter.requires_grad for parameter in model.parameters()]
 
-    walked = technique(small_model(), Rng(0))
+    walked = technique(model_for(record), Rng(0))
     for place in (0, 1, 7, 20, 40, 3, 0, 39):
         technique.at(walked, Clock(steps=place), HORIZON)
         before = trainable(walked)
         assert not technique.at(walked, Clock(steps=place), HORIZON), "a second call at the same time changes nothing"
         assert trainable(walked) == before
-        fresh = technique(small_model(), Rng(0))
+        fresh = technique(model_for(record), Rng(0))
         technique.at(fresh, Clock(steps=place), HORIZON)
         assert trainable(fresh) == before, place

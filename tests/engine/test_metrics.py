@@ -6,7 +6,7 @@ from stepwell.engine.metrics import METRICS, metric_mode
 
 
 def test_the_best_accuracy_auc_and_r2_is_the_highest_and_the_best_error_the_lowest() -> None:
-    higher = {"accuracy", "auc", "r2"}
+    higher = {"accuracy", "auc", "r2", "pixel_accuracy", "mean_iou", "dice", "pair_auc", "pair_accuracy", "triplet_accuracy"}
     assert {name: metric_mode(name) for name in METRICS} == {name: "max" if name in higher else "min" for name in METRICS}
     assert metric_mode("loss") == metric_mode("perplexity") == "min"
 

@@ -20,7 +20,7 @@ from stepwell.core.slots import Average, ClockSchedule, Drive, Objective, Terms
 from stepwell.core.soft_targets import Modifier
 from stepwell.engine.parts import assemble, combined
 from stepwell.engine.train_step import TrainStep
-from stepwell.techniques import Constant, CrossEntropy, LabelSmoothing, Mixup, Sgd, WarmupCosine
+from stepwell.techniques import Constant, CrossEntropy, LabelSmoothing, LrGroups, Mixup, Sgd, WarmupCosine
 
 HORIZON = Horizon.of("10 steps")
 
@@ -101,6 +101,21 @@ def test_the_rate_of_a_step_is_the_product_of_its_schedules() -> None:
         step = a_step(WarmupCosine(warmup="2 steps", floor=0.0), Halving())
         # 0.1 * (0 + 1) / 2 of the warmup, times a half.
         assert step(some_batch()).lr == pytest.approx(0.025, rel=1e-15)
+
+
+def test_a_value_that_is_set_keeps_the_factors_of_the_groups() -> None:
+    with registered():
+
+        @technique(id="setting", slot="schedule", paper="none")
+        class Setting:
+            """Set the rate."""
+
+            def __call__(self, horizon: Horizon) -> ClockSchedule:
+                return ClockSchedule((Drive("optimizer.lr", lambda done: 0.25, "set"),))
+
+        step = a_step(Setting(), LrGroups(patterns={"bias": 0.5}))
+        step(some_batch())
+    assert sorted(group["lr"] for group in step.optimizer.param_groups) == [0.125, 0.25]
 
 
 def test_a_schedule_can_drive_the_field_of_an_objective_modifier() -> None:

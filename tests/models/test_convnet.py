@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -45,3 +46,24 @@ def test_it_learns_to_tell_horizontal_from_vertical_stripes() -> None:
         F.cross_entropy(net(images.unsqueeze(1)), labels).backward()
         optimizer.step()
     assert (net(images.unsqueeze(1)).argmax(dim=1) == labels).float().mean() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "extra"),
+    # weight and bias per channel; where a norm doesn't centre each channel, the convolutions have a bias too
+    [("batch", 2 * 12), ("instance", 2 * 12), ("layer", 3 * 12), ("group", 3 * 12), ("rms", 2 * 12), ("none", 12)],
+)
+def test_each_norm_adds_the_parameters_counted_by_hand(norm, extra) -> None:
+    net = convnet(Signature("image", (1, 8, 8), 3), channels=[4, 8], norm=norm)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 9 * 4 + 9 * 4 * 8 + extra + (8 * 2 * 2 * 3 + 3)
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_another_norm_is_used_in_the_place_of_batch_norm() -> None:
+    net = convnet(Signature("image", (2, 6, 6), 3), channels=[4], norm="layer")
+    with torch.no_grad():
+        net.body[0].bias.fill_(0.5)
+    images = torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    pooled = F.max_pool2d(F.conv2d(images, net.body[0].weight, net.body[0].bias, padding=1), 2)
+    hidden = F.relu(F.layer_norm(pooled, pooled.shape[1:]))
+    torch.testing.assert_close(net(images), hidden.flatten(1) @ net.head.weight.T + net.head.bias)

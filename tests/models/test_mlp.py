@@ -105,3 +105,15 @@ def test_an_image_is_flattened() -> None:
     net = mlp(Signature("image", (1, 8, 8), 10))
     image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(net(image), net(image.reshape(2, 64)))
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("group", nn.GroupNorm), ("rms", nn.RMSNorm), ("layer", nn.LayerNorm), ("batch", nn.BatchNorm1d)]
+)
+def test_each_norm_comes_between_layer_and_activation(norm, kind) -> None:
+    net = mlp(Signature("vector", (4,), 3), hidden=[8], norm=norm)
+    assert [type(part) for part in net.body] == [nn.Linear, kind, nn.ReLU, nn.Dropout]
+    assert (net.body[0].bias is None) == (norm == "batch")
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    hidden = torch.relu(kind(*((2, 8) if norm == "group" else (8,)), eps=1e-5)(net.body[0](inputs)))
+    torch.testing.assert_close(net(inputs), net.head(hidden))

@@ -22,6 +22,8 @@ TABLE = Signature("table", (2,), 1, (3, 5))
 IMAGE = Signature("image", (1, 8, 8), 10)
 SERIES = Signature("series", (5, 3), 1)
 TOKENS = Signature("tokens", (6,), 11, vocab_size=11)
+TEXTS = Signature("document", (6,), 2, vocab_size=11)
+MASKS = Signature("mask", (3, 7, 8), 4)
 
 EVERY = [
     ("mlp", VECTOR, {"norm": "batch"}, (3,)),
@@ -35,6 +37,10 @@ EVERY = [
     ("recurrent", SERIES, {"cell": "lstm", "num_layers": 2, "dropout": 0.5}, (1,)),
     ("recurrent", TOKENS, {"cell": "gru"}, (6, 11)),
     ("transformer", TOKENS, {"num_layers": 2, "width": 8, "num_heads": 2}, (6, 11)),
+    ("recurrent", TEXTS, {}, (2,)),
+    ("transformer", TEXTS, {"num_layers": 2, "width": 8, "num_heads": 2}, (2,)),
+    ("bag_of_words", TEXTS, {"hidden": [5]}, (2,)),
+    ("segmenter", MASKS, {"channels": [4, 6]}, (4, 7, 8)),
 ]
 
 
@@ -50,7 +56,7 @@ def own_models() -> Iterator[None]:
 
 def inputs_of(signature: Signature, num_samples: int = 4) -> object:
     generator = torch.Generator().manual_seed(3)
-    if signature.kind == "tokens":
+    if signature.kind in ("tokens", "document"):
         return torch.randint(signature.vocab_size, (num_samples, *signature.shape), generator=generator)
     numeric = torch.randn(num_samples, *signature.shape, generator=generator)
     if signature.kind != "table":

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stepwell.core.errors import DataError, JobError
+from stepwell.core.norms import is_norm
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Residual
 from stepwell.models.transformer import Attention, Block, transformer
@@ -131,3 +132,12 @@ def test_bad_settings_are_refused() -> None:
         transformer(SMALL, ffn_dropout=1.0)
     with pytest.raises(JobError, match="tied embeddings give 11 outputs where the data need 2"):
         transformer(Signature("tokens", (6,), 2, vocab_size=11))
+
+
+def test_rms_norm_takes_the_place_of_every_layer_norm() -> None:
+    net = transformer(Signature("tokens", (8,), 5, vocab_size=5), num_layers=2, width=8, norm="rms", bias="all")
+    norms = [module for module in net.modules() if is_norm(module)]
+    assert [type(module) for module in norms] == [torch.nn.RMSNorm] * 5
+    assert net(torch.zeros(2, 8, dtype=torch.int64)).shape == (2, 8, 5)
+    states = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net.norm(states), states / (states.square().mean(-1, keepdim=True) + 1e-5).sqrt())

@@ -17,7 +17,11 @@ TASKS = {
     "tabular_small": ["classification", "binary", "multilabel", "regression"],
     "tabular_large": ["classification", "binary", "multilabel", "regression"],
     "image_small": ["classification"],
-    "language_small": ["language_modeling"],
+    "transformer": ["language_modeling"],
+    "complete_configuration": ["classification"],
+    "train_model": ["classification"],
+    "eight_points": ["classification", "binary", "multilabel", "regression"],
+    "fine_tune": ["classification", "binary", "regression"],
 }
 
 
@@ -46,7 +50,7 @@ def test_every_value_of_a_preset_names_its_source_on_its_line(name: str) -> None
 
 
 def test_the_language_preset_holds_the_numbers_of_its_source() -> None:
-    optimizer = Recipe(preset="language_small").optimizer  # "Training Strategy", AdamW: 3e-4, 0.9, 0.98, 1e-8, 0.01
+    optimizer = Recipe(preset="transformer").optimizer  # "Training Strategy", AdamW: 3e-4, 0.9, 0.98, 1e-8, 0.01
     assert (optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay) == (3e-4, (0.9, 0.98), 1e-8, 0.01)
 
 
@@ -61,18 +65,55 @@ def test_the_image_preset_holds_the_complete_configuration_of_its_source() -> No
     assert "decay_groups" in stack
 
 
+def test_the_complete_configuration_is_recipe_5_of_its_source_whole() -> None:
+    recipe = Recipe(preset="complete_configuration")
+    stack = dict(zip(ids(recipe), recipe.techniques, strict=True))
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (1e-3, 0.01)
+    assert (recipe.schedule.warmup, recipe.optimizer.lr * recipe.schedule.floor) == ("5%", pytest.approx(1e-6))
+    assert (stack["label_smoothing"].epsilon, stack["mixup"].alpha, stack["dropout"].probability) == (0.1, 0.2, 0.1)
+    assert (stack["clip_norm"].max_norm, stack["ema"].decay) == (1.0, 0.999)
+    assert {"zero_gamma", "decay_groups"} < stack.keys()
+
+
+def test_train_model_is_the_recipe_of_its_source() -> None:
+    recipe = Recipe(preset="train_model")
+    stack = dict(zip(ids(recipe), recipe.techniques, strict=True))
+    assert record_of(recipe.optimizer).id == "adamw"  # type: ignore[union-attr]
+    assert (record_of(recipe.schedule).id, recipe.schedule.floor) == ("cosine", 0.0)  # type: ignore[union-attr]
+    assert stack["clip_norm"].max_norm == 1.0
+    assert (stack["early_stopping"].patience, stack["early_stopping"].min_delta) == (10, 1e-3)
+    assert "activation_init" in stack
+
+
+def test_the_eight_points_are_those_of_their_source() -> None:
+    recipe = Recipe(preset="eight_points")
+    stack = dict(zip(ids(recipe), recipe.techniques, strict=True))
+    assert recipe.optimizer.weight_decay == 1e-2
+    assert record_of(recipe.schedule).id == "warmup_cosine"  # type: ignore[union-attr]
+    assert 0.1 <= stack["dropout"].probability <= 0.5
+    assert stack["clip_norm"].max_norm == 1.0
+    assert {"activation_init", "layer_statistics", "early_stopping"} < stack.keys()
+
+
+def test_fine_tuning_gives_each_deeper_layer_the_rate_of_the_next_one_divided_by_2_6() -> None:
+    recipe = Recipe(preset="fine_tune")
+    stack = dict(zip(ids(recipe), recipe.techniques, strict=True))
+    assert stack["layerwise_lr"].decay == pytest.approx(1 / 2.6, abs=1e-4)  # Howard & Ruder 2018
+    assert {"unfreezing", "decay_groups", "clip_norm", "early_stopping"} < stack.keys()
+
+
 def test_what_a_recipe_writes_overrides_the_preset_setting_by_setting() -> None:
-    recipe = Recipe(preset="language_small", optimizer={"lr": 1e-3}, batch_size=8)
+    recipe = Recipe(preset="transformer", optimizer={"lr": 1e-3}, batch_size=8)
     assert (recipe.optimizer.lr, recipe.optimizer.betas, recipe.batch_size) == (1e-3, (0.9, 0.98), 8)
 
 
 def test_a_part_of_another_name_replaces_the_presets() -> None:
-    recipe = Recipe(preset="language_small", optimizer={"name": "sgd", "lr": 0.5}, schedule=None)
+    recipe = Recipe(preset="transformer", optimizer={"name": "sgd", "lr": 0.5}, schedule=None)
     assert (recipe.optimizer.lr, recipe.optimizer.momentum, recipe.schedule) == (0.5, 0.9, None)
 
 
 def test_the_same_part_by_name_alone_keeps_the_presets_settings() -> None:
-    assert Recipe(preset="language_small", optimizer="adamw").optimizer.betas == (0.9, 0.98)
+    assert Recipe(preset="transformer", optimizer="adamw").optimizer.betas == (0.9, 0.98)
 
 
 def test_techniques_are_merged_by_id_in_the_presets_order_and_new_ones_follow() -> None:

@@ -58,11 +58,16 @@ FileOut = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Where to write. [default: standard output]", show_default=False),
 ]
+PngOut = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Also draw it as a picture.", show_default=False)]
 Budget = Annotated[
     str | None, typer.Option("--budget", metavar="TEXT", help='A new budget in all, e.g. "90 epochs".', show_default=False)
 ]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part: test, validation or train.")]
 OtherData = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="Other data, with targets.", show_default=False)]
+Samples = Annotated[
+    int,
+    typer.Option("--samples", metavar="N", min=0, help="Passes with dropout on, for uncertainty. 0: none.", show_default=False),
+]
 Version = Annotated[
     bool,
     typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True, show_default=False),
@@ -121,12 +126,14 @@ def evaluate(run: RunDir, split: Split = "test", data: OtherData = None, import_
 
 
 @app.command()
-def predict(run: RunDir, data: NewData, out: FileOut = None, import_: Import = None, debug: Debug = False) -> None:
+def predict(
+    run: RunDir, data: NewData, out: FileOut = None, samples: Samples = 0, import_: Import = None, debug: Debug = False
+) -> None:
     """Use a trained model on new data."""
     from stepwell.recipe.verbs import predict as verb
 
     _import(import_)
-    frame = verb(run, data, out=out)
+    frame = verb(run, data, out=out, samples=samples)
     if out is None:
         frame.to_csv(sys.stdout, index=False)
     else:
@@ -141,6 +148,25 @@ def explain(job: JobFile, set_: Set = None, import_: Import = None, debug: Debug
     from stepwell.recipe.verbs import explain as verb
 
     _show(verb(_read(job, set_, import_), base=job.parent).text)
+
+
+@app.command()
+def schedule(job: JobFile, png: PngOut = None, set_: Set = None, import_: Import = None, debug: Debug = False) -> None:
+    """Show the course of every scheduled value, before anything is trained."""
+    from stepwell.recipe.schedule_view import drawn
+    from stepwell.recipe.verbs import schedule as verb
+
+    courses = verb(_read(job, set_, import_), base=job.parent)
+    if not courses:
+        print("this job has no schedule: every value stays as it is configured")
+        return
+    _show("\n\n".join(drawn(course) for course in courses))
+    if png is not None:
+        from stepwell.report.schedule import write_schedule
+        from stepwell.report.text import plain
+
+        write_schedule(png, courses, title=job.stem)
+        print(f"\npicture: {plain(png)}")
 
 
 @app.command()

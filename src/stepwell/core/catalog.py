@@ -21,7 +21,7 @@ from stepwell.core.slots import SLOTS, Slot
 ENTRY_POINTS = "stepwell.techniques"
 # The order in which model techniques act, whatever their order in the recipe: what is drawn anew must exist, what is
 # adapted must have its weights, what is frozen must be complete, and wrappers come last.
-STAGES = ("head", "structure", "init", "rescale", "adapter", "freeze", "sync", "wrap")
+STAGES = ("head", "structure", "init", "refine", "adapter", "freeze", "sync", "wrap")
 Class = TypeVar("Class", bound=type)
 
 

@@ -105,6 +105,12 @@ class Horizon:
         """A duration in the budget's unit. Where the unit differs, full steps convert it."""
         duration = Duration.parse(duration, name=name)
         if duration.unit == "%":
+            if not math.isfinite(self.total):
+                raise JobError(
+                    f"{name} is {duration} but this run has no planned length",
+                    expected="a planned length, or a duration in steps",
+                    fix='Give horizon=Horizon.of("1000 steps"), or write e.g. "100 steps"',
+                )
             return self.total * duration.amount / 100
         if duration.unit == self.unit:
             return duration.amount

@@ -1,4 +1,4 @@
-"""Base of our optimizers whose rule is the same for every element: they update flat memory or lists of tensors."""
+"""Base of our optimizers: a rule over lists of tensors, or over flat memory where it is the same for every element."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stepwell.core.layout import Layout
+from stepwell.core.layout import Layout, Run
+from stepwell.core.pieces import same_order
 
 # Models up to this many values (1 MiB in fp32, about what stays in cache) are laid out whole; of larger ones, tensors up
 # to the second number.
@@ -31,6 +32,18 @@ def same_groups(optimizer: Optimizer) -> Iterator[None]:
     for group, loaded in zip(groups, optimizer.param_groups, strict=True):
         group.update(loaded)
     optimizer.param_groups = groups
+
+
+def _parts(layout: Layout, run: Run, *, per_tensor: bool) -> Callable[[Tensor], list[Tensor]]:
+    """How a run is cut out of a buffer of its layout: whole, or member by member."""
+    if not per_tensor:
+        return lambda buffer: [buffer[run.start : run.stop]]
+
+    def members(buffer: Tensor) -> list[Tensor]:
+        views = layout.views(buffer)
+        return [views[index] for index in run.members]
+
+    return members
 
 
 @dataclass(slots=True)
@@ -58,9 +71,13 @@ class ElementwiseOptimizer(Optimizer):
 
     In a loop of your own it is used like any optimizer. The engine lays its groups out in flat memory (`lay_out`),
     after which `update_` is one kernel per group. State has the ordinary names and shapes in both.
+
+    `buffers` names the state that every parameter has beside its step count. `per_tensor` is True where the rule needs
+    each tensor's own norm: it is then given the parameters' views, one by one, in flat memory too.
     """
 
-    buffers: ClassVar[tuple[str, ...]] = ()
+    buffers: tuple[str, ...] = ()
+    per_tensor: ClassVar[bool] = False
 
     def __init__(self, groups: Iterable[Any], defaults: dict[str, Any]) -> None:
         super().__init__(groups, defaults)
@@ -70,10 +87,24 @@ class ElementwiseOptimizer(Optimizer):
         self._buffers: list[dict[str, Tensor]] = []
         self._lanes: list[Lane] | None = None
         self._outside: list[nn.Parameter] = []
+        self._spans: list[Tensor] = []
+        self._scratch: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     @abstractmethod
     def rule_(self, lane: Lane) -> None:
         """Update the lane's values in place."""
+
+    def initial_value(self, name: str, group: dict[str, Any]) -> float:
+        """What a buffer holds before the first step."""
+        return 0.0
+
+    def scratch(self, like: Tensor, size: int) -> Tensor:
+        """Memory for a rule's temporary values, kept from step to step: new pages cost more than the arithmetic on them."""
+        key = (like.dtype, like.device)
+        held = self._scratch.get(key)
+        if held is None or held.numel() < size:
+            held = self._scratch[key] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return held
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -116,12 +147,13 @@ class ElementwiseOptimizer(Optimizer):
                 layout = Layout(parameters)
                 self.layouts.append(layout)
                 self._layout_groups.append(group)
-                self._buffers.append({name: torch.zeros_like(layout.values) for name in self.buffers})
+                start = {name: self.initial_value(name, group) for name in self.buffers}
+                self._buffers.append({name: torch.full_like(layout.values, value) for name, value in start.items()})
         self.relayout()
 
     def relayout(self) -> None:
         """Find the lanes again, after parameters were frozen or unfrozen or state was loaded."""
-        self._lanes = []
+        self._lanes, self._spans = [], []
         inside = set()
         for layout, group, buffers in zip(self.layouts, self._layout_groups, self._buffers, strict=True):
             views = {name: layout.views(buffer) for name, buffer in buffers.items()}
@@ -139,17 +171,18 @@ class ElementwiseOptimizer(Optimizer):
                 step = self.state[layout.parameters[run.members[0]]]["step"].clone()
                 for member in run.members:
                     self.state[layout.parameters[member]]["step"] = step
-                part = slice(run.start, run.stop)
-                state_of_lane = {name: [buffer[part]] for name, buffer in buffers.items()}
-                lane = Lane(group, [layout.values[part]], [layout.gradients[part]], state_of_lane, [step], int(step))
-                self._lanes.append(lane)
+                self._spans.append(layout.gradients[run.start : run.stop])
+                parts = _parts(layout, run, per_tensor=self.per_tensor)
+                values, gradients = parts(layout.values), parts(layout.gradients)
+                state_of_lane = {name: parts(buffer) for name, buffer in buffers.items()}
+                self._lanes.append(Lane(group, values, gradients, state_of_lane, [step] * len(values), int(step)))
             layout.attach()
         self._outside = [p for group in self.param_groups for p in group["params"] if p not in inside]
 
     @property
     def gradient_spans(self) -> list[Tensor]:
         """The flat gradients of the lanes; with `outside` they cover every gradient."""
-        return [gradient for lane in self._lanes or () for gradient in lane.gradients]
+        return list(self._spans)
 
     @property
     def outside(self) -> list[nn.Parameter]:
@@ -168,13 +201,14 @@ class ElementwiseOptimizer(Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                    state.update({name: torch.zeros_like(parameter) for name in self.buffers})
+                    start = {name: self.initial_value(name, group) for name in self.buffers}
+                    state.update({name: torch.full_like(parameter, value) for name, value in start.items()})
                     self._counts[parameter] = 0
                 count = self._counts[parameter] = self._counts.setdefault(parameter, int(state["step"])) + 1
                 key = (number, count, parameter.dtype)
                 lane = lanes.setdefault(key, Lane(group, [], [], {name: [] for name in self.buffers}, [], count))
                 lane.values.append(parameter)
-                lane.gradients.append(parameter.grad)
+                lane.gradients.append(same_order(parameter.grad, parameter))
                 lane.steps.append(state["step"])
                 for name in self.buffers:
                     lane.state[name].append(state[name])
@@ -190,9 +224,11 @@ class ElementwiseOptimizer(Optimizer):
         """Load ordinary state; flat memory is filled from it."""
         with same_groups(self):
             super().load_state_dict(state_dict)
-        for state in self.state.values():
+        for parameter, state in self.state.items():
             if "step" in state:  # a lane's members share one counter; apart they each need their own
                 state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
+            # Files hold tensors in the default order; kernels walk all memory in the parameter's.
+            state.update({name: same_order(state[name], parameter) for name in self.buffers if name in state})
         self._counts.clear()
         if self._lanes is not None:
             self.relayout()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,9 +14,31 @@ from torch.nn.parameter import UninitializedParameter
 
 from stepwell.core.check import require, require_one_of
 from stepwell.core.errors import JobError
-from stepwell.core.randomness import Rng
+from stepwell.core.randomness import Rng, derive
 
-__all__ = ["GAINS", "Distribution", "Fan", "Nonlinearity", "check_draw", "fan_of", "gain_of", "initialise_"]
+# Why two of these can't stand in one recipe.
+DRAWS_ANEW = (
+    "each draws every weight anew, so that the last alone would count (He et al. 2015 compare them one against the other)"
+)
+
+__all__ = [
+    "DRAWS_ANEW",
+    "GAINS",
+    "LAYERS",
+    "Distribution",
+    "Fan",
+    "Nonlinearity",
+    "WeightLayer",
+    "check_draw",
+    "draw_",
+    "draw_weights_",
+    "fan_of",
+    "fill_",
+    "gain_of",
+    "initialise_",
+    "named",
+    "weight_layers",
+]
 
 Distribution = Literal["normal", "uniform"]
 Nonlinearity = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "gelu", "silu"]
@@ -30,7 +53,7 @@ GAINS: dict[str, float] = {
     "gelu": 1.5335304411,
     "silu": 1.6765324703,
 }
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,15 @@ class Fan:
 
     fan_in: int
     fan_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLayer:
+    """A linear or convolution layer at its place in a model, and its weight (out, in, *kernel)."""
+
+    name: str
+    module: nn.Module
+    weight: Tensor
 
 
 def fan_of(weight: Tensor) -> Fan:
@@ -65,47 +97,81 @@ def gain_of(nonlinearity: str, negative_slope: float = 0.01) -> float:
 def initialise_(model: nn.Module, rng: Rng, std_of: Callable[[Fan], float], distribution: Distribution) -> nn.Module:
     """Draw the weights of every linear and convolution layer anew and set their biases to 0, in place.
 
-    Each tensor has its own generator, keyed by its place in the model, so one layer's size doesn't change another's
-    draws. A weight that is shared with another kind of module (an embedding) is left to that module.
-
     Args:
         model: changed in place.
         std_of: fans -> standard deviation, > 0; a uniform draw has the same one.
     """
-    shared = {
-        id(parameter) for module in model.modules() if not isinstance(module, _LAYERS) for parameter in module.parameters(False)
+
+    def fill(layer: WeightLayer, weight: Tensor, generator: torch.Generator) -> None:
+        fill_(weight, std_of(fan_of(weight)), distribution, generator)
+
+    return draw_weights_(model, rng, fill)
+
+
+def fill_(weight: Tensor, std: float, distribution: Distribution, generator: torch.Generator) -> None:
+    """Draw a tensor with mean 0 and a standard deviation; a uniform one lies within sqrt(3) of them."""
+    if distribution == "normal":
+        weight.normal_(0.0, std, generator=generator)
+    else:
+        bound = math.sqrt(3) * std
+        weight.uniform_(-bound, bound, generator=generator)
+
+
+def weight_layers(model: nn.Module) -> list[WeightLayer]:
+    """The linear and convolution layers of a model, in the order they were registered, each weight once.
+
+    A weight that is shared with another kind of module (an embedding) is left to that module.
+
+    Raises:
+        JobError: a layer whose size is not known yet.
+    """
+    taken = {
+        id(parameter) for module in model.modules() if not isinstance(module, LAYERS) for parameter in module.parameters(False)
     }
-    done: set[int] = set()
-    index = {id(parameter): place for place, parameter in enumerate(model.parameters())}
-    for module in _layers(model):
-        weight, bias = module._parameters.get("weight"), module._parameters.get("bias")
+    found = []
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight") if isinstance(module, LAYERS) else None
         if isinstance(weight, UninitializedParameter):
             raise JobError(
                 f"the model has a {type(module).__name__} whose size is not known yet",
                 expected="weights that exist",
                 fix="Call the model once on a batch before training it",
             )
-        if weight is not None and id(weight) not in shared | done:
-            _draw_(weight, std_of(fan_of(weight)), distribution, rng.child(index[id(weight)]).generator())
-            done.add(id(weight))
+        if weight is not None and id(weight) not in taken:
+            found.append(WeightLayer(name, module, weight))
+            taken.add(id(weight))
+    return found
+
+
+def draw_weights_(model: nn.Module, rng: Rng, fill: Callable[[WeightLayer, Tensor, torch.Generator], None]) -> nn.Module:
+    """Fill the weights of every linear and convolution layer anew and set their biases to 0, in place.
+
+    Each tensor has its own generator, keyed by its layer's name, so neither another layer's size nor a layer more or
+    less changes its draws.
+
+    Args:
+        model: changed in place.
+        fill: (layer, an empty tensor of the weight's shape and dtype, its generator) -> None.
+    """
+    for layer in weight_layers(model):
+        draw_(layer.weight, named(rng, f"{layer.name}.weight"), partial(fill, layer))
+    for module in model.modules():
+        bias = module._parameters.get("bias") if isinstance(module, LAYERS) else None
         if bias is not None:
             nn.init.zeros_(bias)
     return model
 
 
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in model.modules() if isinstance(module, _LAYERS))
+def named(rng: Rng, name: str) -> torch.Generator:
+    """The generator of one tensor of a model: a function of the seed and the tensor's name alone."""
+    return Rng(derive(rng.seed, name)).generator()
 
 
 @torch.no_grad()
-def _draw_(weight: Tensor, std: float, distribution: Distribution, generator: torch.Generator) -> None:
-    # Drawn on the host: the same weights whatever device trains them.
+def draw_(weight: Tensor, generator: torch.Generator, fill: Callable[[Tensor, torch.Generator], object]) -> None:
+    """Fill a weight on the host, so that it is the same whatever device trains it."""
     drawn = torch.empty(weight.shape, dtype=weight.dtype)
-    if distribution == "normal":
-        drawn.normal_(0.0, std, generator=generator)
-    else:
-        bound = math.sqrt(3) * std
-        drawn.uniform_(-bound, bound, generator=generator)
+    fill(drawn, generator)
     weight.copy_(drawn)
 
 

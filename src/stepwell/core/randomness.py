@@ -15,6 +15,7 @@ from hashlib import blake2b
 import torch
 
 _MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _mix(value: int) -> int:
@@ -42,7 +43,7 @@ def derive(seed: int, purpose: str, *coordinates: int) -> int:
     """
     value = _purpose_key(seed, purpose)
     for coordinate in coordinates:
-        value = _mix((value ^ (coordinate & _MASK)) + 0x9E3779B97F4A7C15 & _MASK)
+        value = _mix((value ^ (coordinate & _MASK)) + _GOLDEN & _MASK)
     return _mix(value) >> 1
 
 
@@ -95,7 +96,7 @@ class Rng:
         """
         place = torch.arange(position * columns, (position + num) * columns, dtype=torch.int64, device=device)
         # SplitMix64 of (seed + place * golden ratio), as `_mix` but in int64, whose products wrap around alike.
-        value = place * _signed(0x9E3779B97F4A7C15) + _signed(_mix(self.seed))
+        value = place * _signed(_GOLDEN) + _signed(_mix(self.seed))
         value = (value ^ _shifted(value, 30)) * _signed(0xBF58476D1CE4E5B9)
         value = (value ^ _shifted(value, 27)) * _signed(0x94D049BB133111EB)
         return (_shifted(value ^ _shifted(value, 31), 40).to(torch.float32) * 2.0**-24).view(num, columns)

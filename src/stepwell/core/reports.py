@@ -34,6 +34,7 @@ class StepReport:
         measured: what the grad techniques measured, by "id.name".
         samples, tokens: of the step, over all ranks.
         skipped: why the weights were not updated, or None.
+        layers: statistics of single layers, {name: {statistic: scalar}}, at the steps where something asked for them.
     """
 
     step: int
@@ -46,6 +47,7 @@ class StepReport:
     samples: int
     tokens: int = 0
     skipped: str | None = None
+    layers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:

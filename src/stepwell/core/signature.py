@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-InputKind = Literal["vector", "table", "image", "series", "tokens"]
+InputKind = Literal["vector", "table", "image", "mask", "series", "tokens", "document"]
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,14 @@ class Signature:
 
     Args:
         kind: vector (D,) float; table: {"numeric": (D,) float, "categories": (C,) int64}; image (channels, height,
-            width) float; series (steps, D) float; tokens (T,) int64.
-        shape: of the float inputs (for tokens: (T,)); (0,) for a table without numeric columns.
+            width) float; mask: the same, answered pixel by pixel; series (steps, D) float; tokens (T,) int64, answered
+            token by token; document: the same, padded with 0, answered as a whole.
+        shape: of the float inputs (for tokens and documents: (T,)); (0,) for a table without numeric columns.
         cardinalities: how many codes each categorical column has, the unseen/missing code 0 included.
         vocab_size: of tokens.
-        num_outputs: width of the model's last layer: classes, labels, 1 for binary and single regression.
+        num_outputs: width of the model's last layer: classes, labels, 1 for binary and single regression, the width
+            of an embedding; of a multi-task model, of all its heads together.
+        heads: of a multi-task model: each target's name and width, in order.
     """
 
     kind: InputKind
@@ -26,6 +29,7 @@ class Signature:
     num_outputs: int
     cardinalities: tuple[int, ...] = ()
     vocab_size: int = 0
+    heads: tuple[tuple[str, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,4 +42,5 @@ class Signature:
             value["num_outputs"],
             tuple(value.get("cardinalities", ())),
             value.get("vocab_size", 0),
+            tuple((str(name), int(width)) for name, width in value.get("heads", ())),
         )

@@ -20,7 +20,7 @@ from stepwell.data.examples import Examples, TensorExamples
 from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import LoadedData, fingerprint_of
 from stepwell.data.split import SplitSpec, split_indices
-from stepwell.data.targets import TargetEncoder
+from stepwell.data.targets import Target, TargetEncoder
 
 __all__ = [
     "ArrayExamples",
@@ -32,6 +32,7 @@ __all__ = [
     "loaded_pair",
     "require_same_length",
     "shaped_as",
+    "weights_in",
 ]
 
 ArrayKind = Literal["vector", "image", "series"]
@@ -50,7 +51,7 @@ class ArrayReader:
         layout: vector (D,), image (channels, height, width) or series (steps, D).
         shape: of one sample.
         mean, scale: one per column, channel or feature; of the training part.
-        inputs, targets: keys in an .npz file, names of .npy files.
+        inputs, targets, weights: keys in an .npz file, names of .npy files; no weights where empty.
         divide: what raw values are divided by first (255 for bytes).
     """
 
@@ -62,25 +63,30 @@ class ArrayReader:
     inputs: str = ""
     targets: str = ""
     divide: float = 1.0
+    weights: str = ""
 
     kind = "array"
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples:
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples:
         """Examples of an .npz file, of a folder of .npy files, or of an idx folder or images file."""
         # Imported here: these modules import this one.
         from stepwell.data.idx import idx_pair
-        from stepwell.data.npy import MappedRows, npy_pair
+        from stepwell.data.npy import MappedRows, npy_pair, npy_weights
         from stepwell.data.npz import array_in, open_npz
 
-        path = Path(data)
+        path, weights = Path(data), None
         if self.form == "idx":
             images, labels = idx_pair(path)
         elif self.form == "npy":
             images, labels = npy_pair(path, self.inputs, self.targets, with_targets=with_targets)
+            if self.weights and (path / self.weights).exists():
+                weights = weights_in(npy_weights(path, self.weights), images, self.weights, where=path.name)
         else:
             arrays = open_npz(path)
             images = array_in(arrays, self.inputs, path)
             labels = array_in(arrays, self.targets, path) if self.targets in arrays or with_targets == "required" else None
+            if self.weights and self.weights in arrays:
+                weights = weights_in(array_in(arrays, self.weights, path), images, self.weights, where=path.name)
         if with_targets == "ignored":
             labels = None
         if labels is None and with_targets == "required":
@@ -96,15 +102,15 @@ class ArrayReader:
         targets = None if labels is None else target.encode(flat_target(labels), part=path.name)
         if self.form == "npy":
             require_finite_rows(shaped, self.inputs, where=path.name)
-        return self.examples(shaped, targets, where=path.name)
+        return self.examples(shaped, targets, weights, where=path.name)
 
-    def examples(self, shaped: Any, targets: Tensor | None, *, where: str) -> Examples:
+    def examples(self, shaped: Any, targets: Tensor | None, weights: Tensor | None = None, *, where: str) -> Examples:
         """Arrays (N, *shape) as examples: those in memory are encoded now, those on disk when a batch reads them."""
         import numpy as np
 
         if isinstance(shaped, np.ndarray):
-            return TensorExamples(self.encode(shaped, where=where), targets)
-        return ArrayExamples(shaped, targets, reader=self, where=where)
+            return TensorExamples(self.encode(shaped, where=where), targets, weights)
+        return ArrayExamples(shaped, targets, weights, reader=self, where=where)
 
     def encode(self, shaped: Any, *, where: str) -> Tensor:
         """An array (N, *shape) as inputs, float32."""
@@ -142,7 +148,7 @@ class ArrayExamples:
 
     Args:
         shaped: (N, *shape), indexed by an array and read by `numpy.asarray`.
-        targets: one per example, in memory, or None.
+        targets, weights: one per example, in memory, or None.
         reader: how rows become inputs.
         where: the file they are in.
 
@@ -152,10 +158,12 @@ class ArrayExamples:
 
     work_per_sample = False
 
-    def __init__(self, shaped: Any, targets: Tensor | None, *, reader: ArrayReader, where: str) -> None:
+    def __init__(
+        self, shaped: Any, targets: Tensor | None, weights: Tensor | None = None, *, reader: ArrayReader, where: str
+    ) -> None:
         if targets is not None:
             require_same_length(shaped, targets, (reader.inputs, reader.targets), where=where)
-        self.shaped, self.targets, self.reader = shaped, targets, reader
+        self.shaped, self.targets, self.weights, self.reader = shaped, targets, weights, reader
 
     def __len__(self) -> int:
         return len(self.shaped)
@@ -166,7 +174,8 @@ class ArrayExamples:
         index = index.cpu()
         rows = np.ascontiguousarray(self.shaped[index.numpy()], dtype="float32")
         inputs = self.reader.standardise_(torch.from_numpy(rows))
-        return Batch(inputs, None if self.targets is None else self.targets.index_select(0, index))
+        targets, weights = (None if part is None else part.index_select(0, index) for part in (self.targets, self.weights))
+        return Batch(inputs, targets, weights)
 
 
 def fit_reader(shaped: Any, *, form: ArrayForm, layout: ArrayKind, standardise: bool, **keys: str) -> ArrayReader:
@@ -216,6 +225,32 @@ def require_same_length(values: Any, targets: Any, names: tuple[str, str], *, wh
             fix="Check how the file was made",
             where=where,
         )
+
+
+def weights_in(values: Any, inputs: Any, name: str, *, where: str) -> Tensor:
+    """An array of sample weights, (N,) float32.
+
+    Raises:
+        DataError: another length, text, or numbers that are negative or not finite.
+    """
+    import numpy as np
+
+    if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) != len(inputs):
+        raise DataError(
+            f"the weights {name!r} are {values.dtype} of shape {tuple(values.shape)} for {len(inputs)} examples",
+            expected="one number per example",
+            fix="Check how the file was made",
+            where=where,
+        )
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        raise DataError(
+            f"weight {name!r} is {values[bad][0]:g} in row {int(np.nonzero(bad)[0][0])}",
+            expected="a finite number of 0 or more in every row",
+            fix="Correct that row (rows are counted from 0)",
+            where=where,
+        )
+    return torch.from_numpy(values.astype("float32"))
 
 
 def flat_target(array: Any) -> Any:
@@ -288,6 +323,8 @@ class PairSettings(Protocol):
     @property
     def targets(self) -> str: ...
     @property
+    def weights(self) -> str | None: ...
+    @property
     def scale(self) -> str: ...
 
 
@@ -295,6 +332,7 @@ def loaded_pair(
     settings: PairSettings,
     shaped: Any,
     targets: Any,
+    weights: Tensor | None = None,
     *,
     form: ArrayForm,
     layout: ArrayKind,
@@ -316,6 +354,7 @@ def loaded_pair(
         standardise=settings.scale == "standard",
         inputs=settings.inputs,
         targets=settings.targets,
+        weights=settings.weights or "",
     )
     name = settings.targets.removesuffix(".npy")
     names = (name,) if targets.ndim == 1 else tuple(f"{name}[{k}]" for k in range(targets.shape[1]))
@@ -326,6 +365,7 @@ def loaded_pair(
         if not len(index):
             return None
         rows = index.numpy()
-        return reader.examples(shaped[rows], target.encode(targets[rows], part=part), where=where)
+        share = None if weights is None else weights[index]
+        return reader.examples(shaped[rows], target.encode(targets[rows], part=part), share, where=where)
 
     return loaded_arrays(form, examples, (parts.train, parts.validation, parts.test), preparation, fingerprint_of(files))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from stepwell.core.errors import JobError, nearest
-from stepwell.data import embedded, idx, images, npy, npz, series, table_source, text
+from stepwell.data import documents, drawn, embedded, idx, images, npy, npz, pairs, segmentation, series, table_source, text
 from stepwell.data.registry import SOURCES, DataSource, LoadedData, source
 from stepwell.data.split import SplitSpec
 
 __all__ = ["SOURCES", "DataSource", "LoadedData", "SplitSpec", "source", "source_named"]
 
-_MODULES = (embedded, idx, images, npy, npz, series, table_source, text)
+_MODULES = (documents, drawn, embedded, idx, images, npy, npz, pairs, segmentation, series, table_source, text)
 
 
 def source_named(name: str) -> type[DataSource]:

@@ -38,12 +38,15 @@ def examples_of(
         Examples; an iterable Dataset is returned as it is.
 
     Raises:
-        DataError: different lengths, no examples, text where numbers should be, NaN or Inf.
+        DataError: different lengths, no examples, text where numbers should be, NaN or Inf; weights beside data that
+            has its own, or that is read sample by sample.
 
     >>> examples = examples_of(([[1.0, 2.0], [3.0, 4.0]], [0, 1]))
     >>> len(examples), examples.batch(torch.tensor([1])).targets.tolist()
     (2, [1])
     """
+    if weights is not None:
+        _require_bare(data)
     if isinstance(data, DataLoader):
         return _of_loader(data, dtype)
     if isinstance(data, TorchSubset):
@@ -56,7 +59,8 @@ def examples_of(
     if isinstance(data, IterableDataset) or (isinstance(data, Examples) and not isinstance(data, Dataset)):
         return data
     if isinstance(data, tuple) and len(data) in (1, 2, 3):
-        data, targets, weights = (*data, targets, weights)[:3] if len(data) < 3 else data
+        own = [*data, None, None][:3]  # what the tuple lacks may be given beside it
+        data, targets, weights = (part if part is not None else beside for part, beside in zip(own, (None, targets, weights)))
     elif _is_dataset(data):
         return MapExamples(data, dtype=dtype)
     elif isinstance(data, tuple):
@@ -67,20 +71,34 @@ def examples_of(
         )
     inputs = _as_tree(data, "inputs", dtype)
     goal = None if targets is None else _as_tree(targets, "targets", dtype, role="targets")
-    share = None if weights is None else as_tensor(weights, "weights", dtype=dtype)
     require_finite_tree(goal, "targets")
     require_finite_tree(inputs, "inputs")
-    if share is not None:
-        require_finite(share, "weights")
-        if bool((share < 0).any()):
-            raise DataError(
-                "weights hold a negative number", expected="weights of 0 or more", fix="Check how weights are computed"
-            )
-        if not bool((share > 0).any()):
-            raise DataError("all weights are 0", expected="weights above 0", fix="Check how weights are computed")
-        if not share.is_floating_point():
-            share = share.to(dtype)
+    share = None if weights is None else _shares(weights, dtype)
     return TensorExamples(inputs, goal, share, dtype=dtype)
+
+
+def _shares(weights: Any, dtype: torch.dtype) -> Tensor:
+    share = as_tensor(weights, "weights", dtype=dtype)
+    require_finite(share, "weights")
+    if bool((share < 0).any()):
+        raise DataError("weights hold a negative number", expected="weights of 0 or more", fix="Check how weights are computed")
+    if not bool((share > 0).any()):
+        raise DataError("all weights are 0", expected="weights above 0", fix="Check how weights are computed")
+    return share if share.is_floating_point() else share.to(dtype)
+
+
+def _require_bare(data: Any) -> None:
+    own = isinstance(data, tuple) and len(data) == 3 and data[2] is not None
+    if (
+        own
+        or isinstance(data, (DataLoader, IterableDataset, Examples))
+        or (_is_dataset(data) and not isinstance(data, TensorDataset))
+    ):
+        raise DataError(
+            "weights are given twice" if own else f"weights are given beside a {type(data).__name__}",
+            expected="weights beside (inputs, targets) of tensors, arrays or frames",
+            fix="Leave one of them out" if own else "Let each item of the dataset be (inputs, targets, weight)",
+        )
 
 
 def as_tensor(value: Any, what: str, *, dtype: torch.dtype = torch.float32, role: str = "inputs") -> Tensor:
@@ -152,6 +170,9 @@ def _as_tree(value: Any, what: str, dtype: torch.dtype, role: str = "inputs") ->
 
 
 def _is_array(value: Any) -> bool:
+    if isinstance(value, (Mapping, tuple)):  # a tree of arrays, such as one of a pair of inputs that are dicts
+        parts = list(value.values()) if isinstance(value, Mapping) else list(value)
+        return bool(parts) and all(_is_array(part) for part in parts)
     return hasattr(value, "shape") and len(value.shape) > 0
 
 

@@ -17,7 +17,7 @@ from stepwell.data.examples import Examples, MapExamples, TensorExamples
 from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
 from stepwell.data.split import Parts, SplitSpec, split_indices
-from stepwell.data.targets import TargetEncoder
+from stepwell.data.targets import Target, TargetEncoder
 
 __all__ = ["ImageFiles", "ImageReader", "Images"]
 
@@ -57,7 +57,7 @@ class ImageReader:
         mean, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.scale))
         return (pixels.float() / 255 - mean) / scale
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples:
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples:
         """Examples of one image, a folder of images, or a folder of class folders (with targets)."""
         folder = Path(data)
         if folder.is_file():

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stepwell.core.errors import DataError
-from stepwell.data.arrays import ArrayKind, flat_target, guess_layout, loaded_pair, require_same_length, shaped_as
+from stepwell.data.arrays import ArrayKind, flat_target, guess_layout, loaded_pair, require_same_length, shaped_as, weights_in
 from stepwell.data.preparation import WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, refuse_split, refuse_task, source
 from stepwell.data.split import SplitSpec
 
-__all__ = ["MappedRows", "Npy", "npy_pair", "open_npy"]
+__all__ = ["MappedRows", "Npy", "npy_pair", "npy_weights", "open_npy"]
 
 # So much of a file may count as the process's memory while a pass goes over it.
 MAPPED_BYTES = 64 << 20
@@ -29,7 +29,8 @@ class Npy(DataSource):
     Args:
         path: the folder, relative to the job file.
         inputs: file of the inputs, (N, ...).
-        targets: file of the targets, (N,), or (N, K) for task multilabel.
+        targets: file of the targets, (N,), or (N, K) for task multilabel and for a regression with several targets.
+        weights: file of sample weights, (N,), >= 0; they weigh in evaluations too.
         layout: "vector" (N, D), "image" (N, H, W), (N, C, H, W) or (N, H, W, C), "series" (N, T, D); "auto" tells by
             the number of dimensions, and bytes (N, H, W) as images.
         scale: "standard" subtracts the training part's mean and divides by its spread; "none" leaves values (bytes
@@ -39,6 +40,7 @@ class Npy(DataSource):
     path: str
     inputs: str = "inputs.npy"
     targets: str = "targets.npy"
+    weights: str | None = None
     layout: Literal["auto", "vector", "image", "series"] = "auto"
     scale: Literal["standard", "none"] = "standard"
 
@@ -51,16 +53,20 @@ class Npy(DataSource):
         values, targets = npy_pair(folder, self.inputs, self.targets, with_targets="required")
         targets = flat_target(targets)
         layout = self.layout if self.layout != "auto" else guess_layout(values)
+        weights = None
+        if self.weights is not None:
+            weights = weights_in(npy_weights(folder, self.weights), values, self.weights, where=folder.name)
         return loaded_pair(
             self,
             MappedRows(values, layout),
             targets,
+            weights,
             form="npy",
             layout=layout,
             split=split,
             task=task,
             seed=seed,
-            files=[folder / self.inputs, folder / self.targets],
+            files=[folder / name for name in (self.inputs, self.targets, self.weights) if name is not None],
         )
 
 
@@ -142,6 +148,13 @@ def npy_pair(folder: Path, inputs: str, targets: str, *, with_targets: WithTarge
     labels = np.array(open_npy(existing(targets, base=folder, what="file of targets"), kinds="biufUS"))
     require_same_length(values, labels, (inputs, targets), where=folder.name)
     return values, labels
+
+
+def npy_weights(folder: Path, name: str) -> Any:
+    """A folder's sample weights, in memory."""
+    import numpy as np
+
+    return np.array(open_npy(existing(name, base=folder, what="file of weights"), kinds="biuf"))
 
 
 def open_npy(path: Path, *, kinds: str) -> Any:

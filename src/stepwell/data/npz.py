@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stepwell.core.errors import DataError, nearest
-from stepwell.data.arrays import flat_target, guess_layout, loaded_pair, require_same_length, shaped_as
+from stepwell.data.arrays import flat_target, guess_layout, loaded_pair, require_same_length, shaped_as, weights_in
 from stepwell.data.registry import DataSource, LoadedData, existing, refuse_split, refuse_task, source
 from stepwell.data.split import SplitSpec
 
@@ -21,7 +21,8 @@ class Npz(DataSource):
     Args:
         path: the file, relative to the job file.
         inputs: key of the inputs, (N, ...).
-        targets: key of the targets, (N,), or (N, K) for task multilabel.
+        targets: key of the targets, (N,), or (N, K) for task multilabel and for a regression with several targets.
+        weights: key of sample weights, (N,), >= 0; they weigh in evaluations too.
         layout: "vector" (N, D), "image" (N, H, W), (N, C, H, W) or (N, H, W, C), "series" (N, T, D); "auto" tells by
             the number of dimensions, and bytes (N, H, W) as images.
         scale: "standard" subtracts the training part's mean and divides by its spread; "none" leaves values (bytes
@@ -31,6 +32,7 @@ class Npz(DataSource):
     path: str
     inputs: str = "inputs"
     targets: str = "targets"
+    weights: str | None = None
     layout: Literal["auto", "vector", "image", "series"] = "auto"
     scale: Literal["standard", "none"] = "standard"
 
@@ -43,9 +45,13 @@ class Npz(DataSource):
         arrays = open_npz(path)
         values, targets = array_in(arrays, self.inputs, path), flat_target(array_in(arrays, self.targets, path))
         require_same_length(values, targets, (self.inputs, self.targets), where=path.name)
+        weights = None
+        if self.weights is not None:
+            weights = weights_in(array_in(arrays, self.weights, path), values, self.weights, where=path.name)
         layout = self.layout if self.layout != "auto" else guess_layout(values)
         shaped = shaped_as(values, layout)
-        return loaded_pair(self, shaped, targets, form="npz", layout=layout, split=split, task=task, seed=seed, files=[path])
+        settings: dict[str, Any] = {"split": split, "task": task, "seed": seed, "files": [path]}
+        return loaded_pair(self, shaped, targets, weights, form="npz", layout=layout, **settings)
 
 
 def open_npz(path: Path) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
-
+from stepwell.core.batch import Tree
 from stepwell.core.errors import DataError
 from stepwell.core.signature import Signature
 from stepwell.data.examples import Examples
-from stepwell.data.targets import TargetEncoder
+from stepwell.data.targets import Target
 
-__all__ = ["InputReader", "Preparation", "WithTargets"]
+__all__ = ["InputReader", "Preparation", "WithTargets", "reader_from_dict"]
 
 WithTargets = Literal["required", "optional", "ignored"]
 
@@ -23,7 +22,7 @@ class InputReader(Protocol):
 
     kind: str
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples: ...
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples: ...
     def signature(self, num_outputs: int) -> Signature: ...
     def to_dict(self) -> dict[str, Any]: ...
 
@@ -46,7 +45,7 @@ class Preparation:
 
     source: str
     reader: InputReader
-    target: TargetEncoder
+    target: Target
 
     @property
     def task(self) -> str:
@@ -58,17 +57,20 @@ class Preparation:
         return self.target.classes
 
     @property
-    def target_mean(self) -> float:
-        """A regression model's output times `target_scale` plus this is in the target's own units."""
+    def target_mean(self) -> Any:
+        """A regression model's output times `target_scale` plus this is in the target's own units.
+
+        A number; one per column where a regression has several; {name: scale} of several tasks.
+        """
         return self.target.mean
 
     @property
-    def target_scale(self) -> float:
+    def target_scale(self) -> Any:
         return self.target.scale
 
     def signature(self) -> Signature:
         """What a model for this data looks like from outside."""
-        return self.reader.signature(self.target.num_outputs)
+        return replace(self.reader.signature(self.target.num_outputs), heads=self.target.heads)
 
     def examples_from(self, data: Any, *, with_targets: WithTargets = "optional") -> Examples:
         """Examples of new data of the same kind.
@@ -88,29 +90,44 @@ class Preparation:
                 raise DataError(f"{data} does not exist", expected="a file or folder", fix="Check the path")
         return self.reader.read(data, target=self.target, with_targets=with_targets)
 
-    def decode(self, outputs: Tensor) -> dict[str, Any]:
+    def decode(self, outputs: Tree) -> dict[str, Any]:
         """A model's outputs as columns of answers, see `TargetEncoder.decode`."""
         return self.target.decode(outputs)
 
+    def arrays(self, outputs: Tree) -> dict[str, Any] | None:
+        """A model's outputs as arrays, where columns can't hold the answers (masks); else None."""
+        make = getattr(self.target, "arrays", None)
+        return None if make is None else make(outputs)
+
     def to_dict(self) -> dict[str, Any]:
-        target = asdict(self.target) | {"names": list(self.target.names)}
+        target = self.target.to_dict()
         return {"source": self.source, "kind": self.reader.kind, "inputs": self.reader.to_dict(), "target": target}
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Preparation:
-        target = TargetEncoder(**(value["target"] | {"names": tuple(value["target"]["names"])}))
-        return Preparation(source=value["source"], reader=_reader(value["kind"], value["inputs"]), target=target)
+        from stepwell.data.target_kinds import target_from_dict
+
+        reader = reader_from_dict(value["kind"], value["inputs"])
+        return Preparation(source=value["source"], reader=reader, target=target_from_dict(value["target"]))
 
 
-def _reader(kind: str, value: dict[str, Any]) -> InputReader:
+def reader_from_dict(kind: str, value: dict[str, Any]) -> InputReader:
+    """A reader of any kind from what its `to_dict` gave."""
     # Imported here: the sources import this module.
     from stepwell.data.arrays import ArrayReader
+    from stepwell.data.documents import DocumentReader
+    from stepwell.data.drawn import DrawnReader
     from stepwell.data.images import ImageReader
+    from stepwell.data.pairs import GroupReader
+    from stepwell.data.segmentation import MaskedImageReader
     from stepwell.data.series import SeriesReader
     from stepwell.data.table_source import TableReader
     from stepwell.data.text import TextReader
 
-    readers: tuple[Any, ...] = (ArrayReader, ImageReader, SeriesReader, TableReader, TextReader)
+    readers: tuple[Any, ...] = (
+        *(ArrayReader, DocumentReader, DrawnReader, GroupReader, ImageReader),
+        *(MaskedImageReader, SeriesReader, TableReader, TextReader),
+    )
     for reader in readers:
         if reader.kind == kind:
             return reader.from_dict(value)  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from stepwell.core.errors import DataError, JobError
 from stepwell.core.signature import Signature
 from stepwell.data.examples import Examples, Subset, TensorExamples
 from stepwell.data.preparation import Preparation
+from stepwell.data.sampling import Sampling
 from stepwell.data.split import Parts, SplitSpec
 
 SOURCES: dict[str, type[DataSource]] = {}
@@ -32,6 +33,8 @@ class LoadedData:
         preparation: everything fitted on the training part; stored with the model.
         fingerprint: SHA-256 of the content, hexadecimal.
         num_rows: examples per part.
+        vocabulary: the word of each token id, where inputs are words.
+        padding: the token id that fills short texts up, where inputs are words.
     """
 
     name: str
@@ -42,6 +45,8 @@ class LoadedData:
     preparation: Preparation
     fingerprint: str
     num_rows: dict[str, int] = field(default_factory=dict)
+    vocabulary: list[str] | None = None
+    padding: int | None = None
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -54,9 +59,14 @@ class LoadedData:
 
 
 class DataSource(ABC):
-    """Base of the data sources: settings are fields, `load` reads, splits and prepares."""
+    """Base of the data sources: settings are fields, `load` reads, splits and prepares.
+
+    Every source has one setting more than it declares: `sampling`, how often an epoch draws each training example,
+    see `stepwell.data.sampling`.
+    """
 
     source_name: ClassVar[str]
+    sampling: Sampling = "once"
 
     @abstractmethod
     def load(self, *, base: Path, split: SplitSpec, task: str, seed: int) -> LoadedData:
@@ -78,6 +88,8 @@ def source(name: str) -> Callable[[Class], Class]:
     """Register a data source: makes the class a frozen, keyword-only dataclass."""
 
     def register(cls: Class) -> Class:
+        # Declared here, not in the base, so that it comes after the source's own settings.
+        cls.__annotations__["sampling"] = Sampling
         made: Any = dataclass(frozen=True, kw_only=True)(cls)
         made.source_name = name
         SOURCES[name] = made

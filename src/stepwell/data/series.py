@@ -18,7 +18,7 @@ from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint
 from stepwell.data.split import Parts, SplitSpec, split_indices
 from stepwell.data.table_source import as_table
 from stepwell.data.tables import Table
-from stepwell.data.targets import TargetEncoder, is_missing
+from stepwell.data.targets import Target, TargetEncoder, is_missing
 
 __all__ = ["Series", "SeriesReader"]
 
@@ -61,7 +61,7 @@ class SeriesReader:
             past.append(torch.cat([ahead[self.horizon :], ahead[-1:].expand(min(self.horizon, len(ahead)), -1)]))
         return torch.cat(past, dim=1)
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples:
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples:
         """Every full window of a file or frame; without targets, those that look past the end too."""
         table = ordered(as_table(data, self.separator), self.time)
         name = target.names[0]

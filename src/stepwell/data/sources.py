@@ -13,6 +13,7 @@ from stepwell.core.errors import DataError, JobError
 from stepwell.data.examples import Examples, TensorExamples, WorkExamples
 from stepwell.data.loading import Key, work_batches
 from stepwell.data.order import EpochOrder, Shuffle
+from stepwell.data.sampling import SampledOrder, Sampling, sampled_order
 
 __all__ = ["ShuffledSource", "eval_batches"]
 
@@ -34,9 +35,12 @@ class ShuffledSource:
         shuffle: "epoch" draws a new order each epoch, "none" keeps the data's.
         last: "keep" trains on an epoch's short last batch, "drop" leaves those examples out of that epoch.
         memory: "pinned" puts fetched batches in page-locked memory, for examples with work per sample.
+        sampling: "once" draws each example once an epoch; "balanced" each class equally often; "weighted" in proportion
+            to the sample weights, which then don't weigh the loss a second time. An epoch is as long in any case.
 
     Raises:
         JobError: a batch size that is larger than the data or not positive, or negative workers.
+        DataError: balanced sampling of data without classes, weighted sampling without weights.
 
     >>> source = ShuffledSource(TensorExamples(torch.arange(10.0)), batch_size=4, seed=0)
     >>> source.steps_per_epoch, [len(source.next(cursor)) for cursor in range(4)]
@@ -55,13 +59,15 @@ class ShuffledSource:
         shuffle: Shuffle = "epoch",
         last: Literal["keep", "drop"] = "keep",
         memory: Literal["pageable", "pinned"] = "pageable",
+        sampling: Sampling = "once",
     ) -> None:
-        self.examples, self.seed = examples, seed
+        self.examples, self.seed, self.sampling = examples, seed, sampling
         self.rank, self.world_size, self.workers, self.last, self.memory = rank, world_size, workers, last, memory
         self._num = len(examples)
         self._size = _checked_size(batch_size, self._num, workers)
         self._steps = self._num // self._size if last == "drop" else -(-self._num // self._size)
-        self._order = EpochOrder(self._num, seed=seed, shuffle=shuffle)
+        self._shuffle = shuffle
+        self._order = self._new_order()
         self._reorders = _fits_reordered(examples, self._size, shuffle)
         self._epoch = -1
         self._epoch_examples: TensorExamples | None = None
@@ -98,11 +104,17 @@ class ShuffledSource:
         else:
             batch = self.examples.batch(self._order.take(epoch, start, stop))
         batch.position = position
+        if self.sampling == "weighted":
+            batch.weights = None
         return batch
+
+    def _new_order(self) -> EpochOrder | SampledOrder:
+        sampled = sampled_order(self.examples, self.sampling, seed=self.seed)
+        return EpochOrder(self._num, seed=self.seed, shuffle=self._shuffle) if sampled is None else sampled
 
     def state_dict(self) -> dict[str, Any]:
         """What the order is a function of; the cursor is the caller's."""
-        return {"num_examples": self._num, "batch_size": self._size, "seed": self.seed}
+        return {"num_examples": self._num, "batch_size": self._size, "seed": self.seed, "sampling": self.sampling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the order goes on as it was.
@@ -111,10 +123,10 @@ class ShuffledSource:
             DataError: the data has another length, or batch size or seed differ.
         """
         for name, now in self.state_dict().items():
-            if state[name] != now:
+            if state.get(name, "once") != now:
                 raise DataError(
                     f"the saved run had {name} {state[name]}, this one has {now}",
-                    expected="the same data, batch size and seed, so that the order of examples goes on",
+                    expected="the same data, batch size, seed and sampling, so that the order of examples goes on",
                     fix="Resume with the job and the data it was started with, or start a new run",
                 )
 
@@ -149,7 +161,7 @@ class ShuffledSource:
     def _keys(self, cursor: int) -> Iterator[list[Key]]:
         # Without end: workers fetch the next epoch's first batches while the last ones of this epoch are used. The
         # order is a copy of its own, because workers run ahead over the end of an epoch.
-        order = EpochOrder(self._num, seed=self.seed, shuffle=self._order.shuffle)
+        order = self._new_order()
         while True:
             epoch, step = divmod(cursor, self._steps)
             start, size = step * self._size, self.num_samples_at(cursor)

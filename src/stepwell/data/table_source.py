@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stepwell.core.errors import DataError
+from stepwell.core.errors import DataError, nearest
 from stepwell.core.signature import Signature
 from stepwell.data.columns import ColumnEncoder, numbers_of
 from stepwell.data.examples import Examples, TensorExamples
@@ -17,7 +17,8 @@ from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_task, source
 from stepwell.data.split import Parts, SplitSpec, split_indices
 from stepwell.data.tables import Table, read_table
-from stepwell.data.targets import TargetEncoder, is_missing
+from stepwell.data.target_kinds import ManyTargets
+from stepwell.data.targets import Target, TargetEncoder, is_missing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,14 +42,15 @@ class TableReader:
 
     kind = "table"
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples:
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples:
         """Examples of a CSV or Parquet file, or of a frame."""
         table = as_table(data, self.separator)
         names = list(target.names)
         there = with_targets != "ignored" and all(name in table.frame.columns for name in names)
         if with_targets == "required":
             table.require(names, "target column")
-        targets = target.encode(target_values(table, names), where=table.where, part="this file") if there else None
+        values = target_values(table, names, target.task) if there else None
+        targets = target.encode(values, where=table.where, part="this file") if there else None
         weights = weights_of(table, self.weights) if self.weights in table.frame.columns and self.weights else None
         return TensorExamples(self.columns.encode(table), targets, weights)
 
@@ -72,12 +74,15 @@ class TableSource(DataSource):
 
     Args:
         path: the file, relative to the job file; .csv, .csv.gz, .parquet.
-        target: the column to predict; a list of label columns for task multilabel.
+        target: the column to predict; a list of columns for task multilabel (labels), regression (several numbers) and
+            multi_task (each with a task of its own).
         features: the columns to learn from; all others than target, weights and split column where None.
         drop: columns to leave out.
         categorical: which features are categories; those that hold text or truth values where None.
-        weights: column of sample weights, >= 0.
+        weights: column of sample weights, >= 0; they weigh in evaluations too.
         positive: the class that task binary calls positive; the last in sorted order where None.
+        tasks: for task multi_task: {column: binary, classification or regression}; told by a column's values where it
+            is left out (two values: binary; other numbers: regression; else classification).
         separator: between the columns of a CSV file.
     """
 
@@ -88,11 +93,12 @@ class TableSource(DataSource):
     categorical: list[str] | None = None
     weights: str | None = None
     positive: str | None = None
+    tasks: dict[str, str] | None = None
     separator: str = ","
 
     def load(self, *, base: Path, split: SplitSpec, task: str, seed: int) -> LoadedData:
         """Read, split and prepare; see `DataSource.load`."""
-        refuse_task("table", task, "classification", "binary", "multilabel", "regression")
+        refuse_task("table", task, "classification", "binary", "multilabel", "regression", "multi_task")
         split = split.filled(validation=0.2, test=0.2, by="random")
         paths = [existing(self.path, base=base)]
         tables = [read_table(paths[0], separator=self.separator)]
@@ -105,9 +111,7 @@ class TableSource(DataSource):
             table.require(names, "target column")
         parts = file_parts(tables, split, seed) if split.by == "file" else self._parts(tables[0], names, split, seed)
         train = parts["train"]
-        target = TargetEncoder.fit(
-            target_values(train, names), task=task, names=tuple(names), where=train.where, positive=self.positive
-        )
+        target = self._target(train, names, task)
         columns = ColumnEncoder.fit(train, features=self._features(train, names, split), categorical=self.categorical)
         preparation = Preparation(source="table", reader=TableReader(columns, self.separator, self.weights), target=target)
         examples = {name: self._examples(part, columns, target, f"the {name} part") for name, part in parts.items()}
@@ -120,6 +124,23 @@ class TableSource(DataSource):
             preparation=preparation,
             fingerprint=fingerprint_of(paths),
         )
+
+    def _target(self, train: Table, names: list[str], task: str) -> Target:
+        values = target_values(train, names, task)
+        if task == "multi_task":
+            _check_tasks(self.tasks or {}, names)
+            return ManyTargets.fit(values, tasks=self.tasks, where=train.where, positive=self.positive)
+        if self.tasks is not None:
+            raise DataError(
+                f"data.tasks is set for task {task}", expected="no tasks, or task: multi_task", fix="Leave data.tasks out"
+            )
+        if len(names) > 1 and task not in ("multilabel", "regression"):
+            raise DataError(
+                f"data.target has {len(names)} columns for task {task}",
+                expected="one column",
+                fix="Use task: multi_task for several targets, or task: multilabel for several labels",
+            )
+        return TargetEncoder.fit(values, task=task, names=tuple(names), where=train.where, positive=self.positive)
 
     def _features(self, table: Table, names: list[str], split: SplitSpec) -> list[str]:
         for setting in (self.features, self.drop, self.categorical):
@@ -156,7 +177,7 @@ class TableSource(DataSource):
             )
         targets = None
         if split.by == "stratified":
-            targets = target_values(table, names)
+            targets = target_values(table, names, "regression")
             targets = targets if targets.ndim == 1 else [" ".join(map(str, row)) for row in targets.tolist()]
         try:
             cut = split_indices(len(table.frame), split, targets=targets, groups=column, times=column, seed=seed)
@@ -164,8 +185,8 @@ class TableSource(DataSource):
             raise error.at(table.path.name) if table.path else error from None
         return {name: part for name, part in _cut(table, cut).items() if part is not None}
 
-    def _examples(self, table: Table, columns: ColumnEncoder, target: TargetEncoder, part: str) -> Examples:
-        targets = target.encode(target_values(table, list(target.names)), where=table.where, part=part)
+    def _examples(self, table: Table, columns: ColumnEncoder, target: Target, part: str) -> Examples:
+        targets = target.encode(target_values(table, list(target.names), target.task), where=table.where, part=part)
         return TensorExamples(columns.encode(table), targets, weights_of(table, self.weights) if self.weights else None)
 
 
@@ -197,11 +218,26 @@ def as_table(data: Any, separator: str) -> Table:
     return Table(frame)
 
 
-def target_values(table: Table, names: list[str]) -> Any:
-    """The target column's values, (N,), or (N, K) of several columns."""
+def _check_tasks(tasks: dict[str, str], names: list[str]) -> None:
+    known = ("binary", "classification", "regression")
+    if len(names) < 2:
+        raise DataError(
+            f"data.target is {names[0]!r} for task multi_task", expected="a list of two columns or more", fix="Name them all"
+        )
+    for name, task in tasks.items():
+        if name not in names:
+            raise DataError(f"data.tasks names {name!r}", expected="a column of data.target", fix=nearest(name, names))
+        if task not in known:
+            raise DataError(f"data.tasks says {name}: {task}", expected=" or ".join(known), fix=nearest(task, known))
+
+
+def target_values(table: Table, names: list[str], task: str) -> Any:
+    """The target column's values, (N,); of several columns (N, K), or {name: (N,)} for several tasks."""
     import numpy as np
 
     columns = [table.column(name, "target column") for name in names]
+    if task == "multi_task":
+        return dict(zip(names, columns, strict=True))
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from stepwell.core.batch import Tree
 from stepwell.core.errors import DataError, JobError, nearest
 
-__all__ = ["TASKS", "TargetEncoder", "label_of"]
+__all__ = ["TASKS", "Target", "TargetEncoder", "label_of"]
 
-TASKS = ("classification", "binary", "multilabel", "regression", "language_modeling")
+_OF_COLUMNS = ("classification", "binary", "multilabel", "regression", "language_modeling")
+TASKS = (*_OF_COLUMNS, "segmentation", "pairs", "triplets", "multi_task")
 Where = Callable[[int], str | None]
 
 
@@ -54,15 +56,41 @@ def is_number(value: Any) -> bool:
     return True
 
 
+class Target(Protocol):
+    """What the targets of a task mean: `TargetEncoder` for columns, others in `stepwell.data.target_kinds`.
+
+    A regression's `mean` and `scale` are numbers, or one per column; a multi-task target's scale is {name: scale}.
+    """
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def classes(self) -> list[str] | None: ...
+    @property
+    def mean(self) -> Any: ...
+    @property
+    def scale(self) -> Any: ...
+    @property
+    def num_outputs(self) -> int: ...
+    @property
+    def heads(self) -> tuple[tuple[str, int], ...]: ...
+    def encode(self, values: Any, *, where: Where | None = None, part: str = "the data") -> Tree: ...
+    def decode(self, outputs: Tree) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetEncoder:
     """What a target column means for a task, fitted on the training part.
 
     Args:
-        task: one of `TASKS`.
-        names: the target's column, or the label columns of multilabel.
+        task: one of `TASKS` whose targets are columns.
+        names: the target's column, the label columns of multilabel, or the columns of a regression with several.
         classes: of classification (code 0, 1, ...), binary (the second is the positive one) and multilabel.
-        mean, scale: of a regression target: what is trained on is (value - mean) / scale.
+        mean, scale: of a regression target: what is trained on is (value - mean) / scale. One each per column where
+            there are several.
 
     >>> import numpy as np
     >>> encoder = TargetEncoder.fit(np.array(["no", "yes", "no"]), task="binary", names=("paid",))
@@ -73,8 +101,8 @@ class TargetEncoder:
     task: str
     names: tuple[str, ...] = ("target",)
     classes: list[str] | None = None
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
 
     @staticmethod
     def fit(
@@ -83,7 +111,7 @@ class TargetEncoder:
         """Look at the training part's targets.
 
         Args:
-            values: (N,) of text, whole numbers, truth values or floats; (N, K) for multilabel.
+            values: (N,) of text, whole numbers, truth values or floats; (N, K) for multilabel and several numbers.
             task: one of `TASKS`.
             names: of the columns.
             where: row -> place in a file, for messages.
@@ -93,8 +121,8 @@ class TargetEncoder:
             DataError: missing or non-finite values, one class or value only, or a kind of target that the task can't use.
             JobError: an unknown task.
         """
-        if task not in TASKS:
-            raise JobError(f"unknown task {task!r}", expected="the name of a task", fix=nearest(task, TASKS))
+        if task not in _OF_COLUMNS:
+            raise JobError(f"unknown task {task!r}", expected="the name of a task", fix=nearest(task, _OF_COLUMNS))
         where = where or (lambda row: None)
         name = ", ".join(names)
         _refuse_missing(values, name, where)
@@ -128,10 +156,20 @@ class TargetEncoder:
         """Width of the model's last layer."""
         if self.task in ("classification", "multilabel"):
             return len(self.classes or ())
-        return 1
+        return len(self.scale) if isinstance(self.scale, tuple) else 1
+
+    @property
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        """No heads: the model has one output."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, see `stepwell.data.target_kinds.target_from_dict`."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def encode(self, values: Any, *, where: Where | None = None, part: str = "the data") -> Tensor:
-        """Targets as tensors: classification (N,) int64; binary and regression (N,) float32; multilabel (N, K) float32.
+        """Targets as tensors: classification (N,) int64; binary and regression (N,) float32; multilabel and regression
+        of several columns (N, K) float32.
 
         Raises:
             DataError: missing or non-finite values, or a class that the training part doesn't have.
@@ -145,8 +183,8 @@ class TargetEncoder:
             _check_labels(values, self.names, where)
             return torch.from_numpy(np.asarray(values).astype("float32"))
         if self.task == "regression":
-            numbers = _as_numbers(values, name, where)
-            return torch.from_numpy(((numbers - self.mean) / self.scale).astype("float32"))
+            numbers = _as_numbers(values, self.names, where)
+            return torch.from_numpy(((numbers - np.array(self.mean)) / np.array(self.scale)).astype("float32"))
         assert self.classes is not None
         found, inverse = np.unique(_sortable(values), return_inverse=True)
         codes = {label: code for code, label in enumerate(self.classes)}
@@ -175,7 +213,7 @@ class TargetEncoder:
         """
         outputs = outputs.detach().to("cpu", torch.float64)
         if self.task == "regression":
-            return {"prediction": (outputs.reshape(len(outputs)) * self.scale + self.mean).numpy()}
+            return self._numbers(outputs)
         assert self.classes is not None
         if self.task == "multilabel":
             chances = outputs.sigmoid()
@@ -190,6 +228,13 @@ class TargetEncoder:
             best = chances.argmax(dim=1)
         prediction = [self.classes[code] for code in best.tolist()]
         return {"prediction": prediction} | {f"probability_{name}": chances[:, k].numpy() for k, name in enumerate(self.classes)}
+
+    def _numbers(self, outputs: Tensor) -> dict[str, Any]:
+        scale, mean = (torch.tensor(value, dtype=torch.float64) for value in (self.scale, self.mean))
+        if not isinstance(self.scale, tuple):
+            return {"prediction": (outputs.reshape(len(outputs)) * scale + mean).numpy()}
+        values = (outputs * scale + mean).numpy()
+        return {f"prediction_{name}": values[:, place] for place, name in enumerate(self.names)}
 
 
 def _file(where: Where) -> str | None:
@@ -242,12 +287,18 @@ def _constant(name: str, value: str, place: str | None) -> DataError:
     )
 
 
-def _as_numbers(values: Any, name: str, where: Where) -> Any:
+def _as_numbers(values: Any, names: tuple[str, ...], where: Where) -> Any:
+    import numpy as np
+
     if values.dtype.kind in "iuf":
+        return values.astype("float64")
+    if values.ndim == 2:
+        return np.stack([_as_numbers(values[:, place], (name,), where) for place, name in enumerate(names)], axis=1)
+    if values.dtype.kind == "O" and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.tolist()):
         return values.astype("float64")
     first = next((value for value in values.tolist() if not is_number(value)), values.tolist()[0])
     raise DataError(
-        f"target {name!r} holds {first!r}",
+        f"target {names[0]!r} holds {first!r}",
         expected="numbers for task regression",
         fix="Use task: binary or task: classification for classes, or correct the column",
         where=where([str(value) for value in values.tolist()].index(str(first))),
@@ -255,21 +306,30 @@ def _as_numbers(values: Any, name: str, where: Where) -> Any:
 
 
 def _fit_regression(values: Any, names: tuple[str, ...], where: Where) -> TargetEncoder:
+    numbers = _as_numbers(values, names, where)
+    if numbers.ndim == 1:
+        mean, scale = _moments(numbers, names[0], where)
+        return TargetEncoder(task="regression", names=names, mean=mean, scale=scale)
+    pairs = [_moments(numbers[:, place], name, where) for place, name in enumerate(names)]
+    means, scales = (tuple(pair[place] for pair in pairs) for place in (0, 1))
+    return TargetEncoder(task="regression", names=names, mean=means, scale=scales)
+
+
+def _moments(numbers: Any, name: str, where: Where) -> tuple[float, float]:
     import numpy as np
 
-    numbers = _as_numbers(values, names[0], where)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = float(numbers.mean()), float(numbers.std())
     if not scale > 0 or float(numbers.min()) == float(numbers.max()):
-        raise _constant(names[0], f"{mean:g}", where(0))
+        raise _constant(name, f"{mean:g}", where(0))
     if not math.isfinite(scale):
         raise DataError(
-            f"target {names[0]!r} has values too large to standardise",
+            f"target {name!r} has values too large to standardise",
             expected="numbers below 1e150",
             fix="Rescale the column",
             where=_file(where),
         )
-    return TargetEncoder(task="regression", names=names, mean=mean, scale=scale)
+    return mean, scale
 
 
 def _refuse_continuous(values: Any, classes: list[str], name: str, where: Where) -> None:

@@ -15,7 +15,7 @@ from stepwell.data.examples import Examples, TokenExamples
 from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
 from stepwell.data.split import SplitSpec
-from stepwell.data.targets import TargetEncoder
+from stepwell.data.targets import Target, TargetEncoder
 
 __all__ = ["Text", "TextReader"]
 
@@ -60,7 +60,7 @@ class TextReader:
         alphabet = UNKNOWN + self.characters
         return "".join(alphabet[token] for token in tokens.tolist())
 
-    def read(self, data: Any, *, target: TargetEncoder, with_targets: WithTargets) -> Examples:
+    def read(self, data: Any, *, target: Target, with_targets: WithTargets) -> Examples:
         """Windows of a text file that cover each token once; the targets are the text itself."""
         return TokenExamples(self.encode(read_text(Path(data))), length=self.length, stride=self.length)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stepwell.core.batch import Batch
+from stepwell.core.batch import Batch, Tree
 from stepwell.core.randomness import SeededDefaults
 from stepwell.core.slots import Objective
 from stepwell.engine.metrics import Accumulator, Metric
@@ -52,7 +52,8 @@ def evaluate(
 
     Returns:
         "loss": sum over terms of weight * sum / count over all batches; each metric by name; "perplexity" where the
-        loss is over tokens.
+        loss is over the tokens of texts (targets (N, T)). Where samples have weights, each counts as much as its own,
+        in the loss and in the metrics.
     """
     metrics, precision = metrics or {}, precision or Precision()
     fed: list[Accumulator] = [*metrics.values(), *also]
@@ -60,9 +61,11 @@ def evaluate(
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     units: dict[str, tuple[str, float]] = {}
+    texts = True
     with evaluating(model):
         for batch in batches:
             batch = batch.to(device)
+            texts = texts and _is_text(batch.targets)
             with precision.forward(device):
                 outputs = objective.forward(model, batch)
             outputs = precision.full(outputs)
@@ -77,6 +80,11 @@ def evaluate(
     counts = {name: float(value) for name, value in sum_numbers(counts, group, device).items()}
     loss = sum(weight * sums[name] / counts[unit] if counts[unit] else math.nan for name, (unit, weight) in units.items())
     result = {"loss": loss} | {name: metric.compute() for name, metric in metrics.items()}
-    if {unit for unit, _ in units.values()} == {"tokens"}:
+    if texts and {unit for unit, _ in units.values()} == {"tokens"}:
         result["perplexity"] = math.exp(min(loss, 700.0))
     return result
+
+
+def _is_text(targets: Tree) -> bool:
+    # Token numbers (N, T) or mass over them (N, T, K); masks (N, H, W) are counted in tokens too.
+    return isinstance(targets, Tensor) and targets.ndim == (3 if targets.is_floating_point() else 2)

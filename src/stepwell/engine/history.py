@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from stepwell.core.reports import EvalReport, Event, StepReport
-from stepwell.engine.run_folder import RunFolder, read_metrics
+from stepwell.engine.run_folder import RunFolder, read_layers, read_metrics
+
+_GRADIENT = [f"gradient_{name}" for name in ("mean", "std", "norm", "max_abs", "zero_fraction")]
+_ACTIVATION = [f"activation_{name}" for name in ("mean", "std", "zero_fraction", "dead_fraction", "saturated_fraction")]
+LAYER_COLUMNS = ["step", "name", *_GRADIENT, "parameter_norm", "update_ratio", *_ACTIVATION]
 
 
 @dataclass
@@ -16,13 +23,17 @@ class History:
 
     Args:
         train: one row per logged window: step, epoch, loss (mean over the window's samples), lr, grad_norm (of the
-            last step, before clipping), skipped (steps in the window).
+            last step, before clipping), param_norm (L2 norm of all tensors that train, after that step), skipped (steps in the
+            window), and what grad techniques measured, "id.name",
+            as the mean over the window's completed steps: of `clip_norm.clipped` that is the clip rate.
         validation: one row per evaluation: step, epoch, then every metric.
+        layers: one row per layer at each step at which layer_statistics is due: step, name, then its statistics.
         events: what else happened, oldest first.
     """
 
     train: list[dict[str, float]] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
 
@@ -43,26 +54,37 @@ class Recorder:
         folder: where rows also go, or None for memory only.
         log_every: optimizer steps (and skipped ones) per row.
         progress: a live watcher, or None.
+        param_norm: gives the norm of the parameters as they are, once per row; None leaves it out.
     """
 
-    def __init__(self, *, folder: RunFolder | None, log_every: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        folder: RunFolder | None,
+        log_every: int,
+        progress: Progress | None = None,
+        param_norm: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self.param_norm = param_norm
         self.history = History()
         self.folder, self.log_every, self.progress = folder, max(log_every, 1), progress
         self._window: list[StepReport] = []
-        self._carried: dict[str, float] = {"loss": 0.0, "samples": 0.0, "skipped": 0.0, "reports": 0.0}
+        self._carried = _empty_window()
         self._last_shown = 0.0
         self._started = time.perf_counter()
 
     def step(self, report: StepReport, epochs_per_step: float) -> None:
         """Take in a step's report; write a row when the window is full."""
         self._window.append(report)
+        if report.layers:
+            self._write_layers(report)
         if report.grad_norm.device.type == "cpu":
             # Read at once where reading is free: small tensors kept alive between steps would break up the memory that
             # the next step's large ones come from.
             self._fold()
         if len(self._window) + self._carried["reports"] >= self.log_every:
             self._write(self._close_window(epochs_per_step))
-            self._carried = dict.fromkeys(self._carried, 0.0)
+            self._carried = _empty_window()
         elif self.progress is not None and len(self._window) % 8 == 0:
             self._show(report, epochs_per_step)
 
@@ -72,7 +94,7 @@ class Recorder:
             row = self._close_window(epochs_per_step)
             if "step" in row:
                 self._write(row)
-            self._carried = dict.fromkeys(self._carried, 0.0)
+            self._carried = _empty_window()
 
     def evaluated(self, report: EvalReport) -> None:
         """Record an evaluation."""
@@ -95,7 +117,7 @@ class Recorder:
     def state_dict(self) -> dict[str, Any]:
         """The open window and how many rows were written, so that a resumed run writes the same rows."""
         self._fold()
-        rows = {"train": len(self.history.train), "validation": len(self.history.validation)}
+        rows = {name: len(getattr(self.history, name)) for name in ("train", "validation", "layers")}
         return {"window": dict(self._carried), "rows": rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -106,6 +128,7 @@ class Recorder:
             self.folder.rewind({f"metrics/{name}": count for name, count in state["rows"].items()})
             self.history.train = read_metrics(self.folder.path, "train")
             self.history.validation = read_metrics(self.folder.path, "validation")
+            self.history.layers = read_layers(self.folder.path)
         for name, count in state["rows"].items():
             del getattr(self.history, name)[count:]
 
@@ -115,6 +138,8 @@ class Recorder:
             if report.skipped is None:
                 seen["loss"] += _number(report) * report.samples
                 seen["samples"] += report.samples
+                for name, value in report.measured.items():
+                    seen[f"{name}/sum"] = seen.get(f"{name}/sum", 0.0) + value.item()
             else:
                 seen["skipped"] += 1
         if self._window:
@@ -130,7 +155,18 @@ class Recorder:
             return {}
         loss = seen["loss"] / seen["samples"] if seen["samples"] else float("nan")
         row: dict[str, float] = {"step": int(seen["step"]), "epoch": seen["step"] * epochs_per_step, "loss": loss}
-        return row | {"lr": seen["lr"], "grad_norm": seen["grad_norm"], "skipped": int(seen["skipped"])}
+        row |= {"lr": seen["lr"], "grad_norm": seen["grad_norm"]}
+        row |= {} if self.param_norm is None else {"param_norm": self.param_norm().item()}
+        row |= {"skipped": int(seen["skipped"])}
+        completed = seen["reports"] - seen["skipped"] or 1.0
+        return row | {key.removesuffix("/sum"): total / completed for key, total in seen.items() if key.endswith("/sum")}
+
+    def _write_layers(self, report: StepReport) -> None:
+        for name, statistics in report.layers.items():
+            row: dict[str, Any] = {"step": report.step, "name": name, **{key: value.item() for key, value in statistics.items()}}
+            self.history.layers.append(row)
+            if self.folder is not None:
+                self.folder.append("metrics/layers", row, columns=LAYER_COLUMNS)
 
     def _write(self, row: dict[str, float]) -> None:
         self.history.train.append(row)
@@ -146,6 +182,10 @@ class Recorder:
             self._last_shown = now
             row = {"step": report.step, "epoch": report.step * epochs_per_step, "loss": _number(report), "lr": report.lr}
             self.progress.step(row)
+
+
+def _empty_window() -> dict[str, float]:
+    return {"loss": 0.0, "samples": 0.0, "skipped": 0.0, "reports": 0.0}
 
 
 def _number(report: StepReport) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,12 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.direction import Direction, known_direction
 from stepwell.core.errors import JobError, nearest
+from stepwell.core.loss_shapes import over_elements
+from stepwell.engine.mask_metrics import DiceScore, MeanIou, PixelAccuracy
+from stepwell.engine.metric import Accumulator, Metric, OfTask, area_under_curve
+from stepwell.engine.pair_metrics import PairAccuracy, PairAuc, TripletAccuracy
 
-
-class Accumulator(ABC):
-    """Fed with every evaluated batch, then read once."""
-
-    @abstractmethod
-    def update(self, outputs: Tree, batch: Batch) -> None:
-        """Take in a batch's outputs (fp32) and targets."""
-
-
-class Metric(Accumulator):
-    """An accumulator that is read as one number."""
-
-    @abstractmethod
-    def compute(self) -> float:
-        """The value over all batches."""
+__all__ = ["METRICS", "Accumulator", "Metric", "chosen_classes", "make_metrics", "metric_mode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class Accuracy(Metric):
     """Share of samples (or tokens that are not ignored) whose largest score is the target's class; classes last.
 
     A single score per sample is a binary logit: above 0 means class 1. Scores as wide as the targets are
-    multilabel logits, and every label counts.
+    multilabel logits, and every label counts. A sample counts as much as its weight.
     """
 
     def __init__(self, *, ignore_index: int = -100) -> None:
@@ -71,28 +62,39 @@ class Accuracy(Metric):
         else:
             pair = chosen_classes(outputs, targets)
             hits, kept = pair.true == pair.predicted, pair.true != self.ignore_index
-        self.right += float((hits & kept).sum())
-        self.count += float(kept.sum())
+        if batch.weights is None:
+            self.right += float((hits & kept).sum())
+            self.count += float(kept.sum())
+        else:
+            each = over_elements(batch.weights.double(), kept.double()) * kept
+            self.right += float((each * hits).sum())
+            self.count += float(each.sum())
 
     def compute(self) -> float:
         return self.right / self.count if self.count else math.nan
 
 
 class _Errors(Metric):
-    """Sums of errors in the targets' original units."""
+    """Sums of errors in the targets' original units, column by column where a sample has several targets.
 
-    def __init__(self, *, scale: float = 1.0) -> None:
-        self.scale = scale
-        self.count = self.absolute = self.squared = self.first = self.second = 0.0
+    A sample counts as much as its weight; several columns are averaged at the end, each as much as the others.
+
+    Args:
+        scale: what a unit of the targets is worth, a number or one per column.
+    """
+
+    def __init__(self, *, scale: float | Sequence[float] = 1.0) -> None:
+        self.scale = torch.tensor(scale, dtype=torch.float64)
+        # Rows: weights, absolute errors, squared errors, targets, squared targets.
+        self.sums = torch.zeros(5, 1, dtype=torch.float64)
 
     def update(self, outputs: Tree, batch: Batch) -> None:
         targets = batch.targets.double()
         errors = outputs.double().reshape(targets.shape) - targets
-        self.count += errors.numel()
-        self.absolute += float(errors.abs().sum())
-        self.squared += float((errors * errors).sum())
-        self.first += float(targets.sum())
-        self.second += float((targets * targets).sum())
+        each = torch.ones_like(targets) if batch.weights is None else over_elements(batch.weights.double(), targets)
+        parts = (each.expand_as(targets), each * errors.abs(), each * errors * errors, each * targets, each * targets * targets)
+        columns = targets.shape[1] if targets.ndim == 2 else 1
+        self.sums = self.sums + torch.stack([part.reshape(-1, columns).sum(0) for part in parts]).cpu()
 
     @abstractmethod
     def compute(self) -> float: ...
@@ -102,60 +104,85 @@ class Mae(_Errors):
     """Mean absolute error."""
 
     def compute(self) -> float:
-        return self.absolute / self.count * self.scale
+        return float((self.sums[1] / self.sums[0] * self.scale).mean())
 
 
 class Rmse(_Errors):
-    """Root of the mean squared error."""
+    """Root of the mean squared error, in units of the targets; of several columns the root of their mean."""
 
     def compute(self) -> float:
-        return math.sqrt(self.squared / self.count) * self.scale
+        return math.sqrt(float((self.sums[2] / self.sums[0] * self.scale.square()).mean()))
 
 
 class R2(_Errors):
     """1 - squared error / squared error of the evaluated part's own mean; below 0 is worse than that mean."""
 
     def compute(self) -> float:
-        spread = self.second - self.first * self.first / self.count
-        return 1 - self.squared / spread if spread > 0 else math.nan
+        count, _, squared, first, second = self.sums
+        spread = second - first * first / count
+        return float(torch.where(spread > 0, 1 - squared / spread, math.nan).mean())
 
 
 class Auc(Metric):
-    """Area under the ROC curve of a binary task, exact (every score is kept: one number a sample)."""
+    """Area under the ROC curve of a binary task, exact (every score is kept: one number a sample), weighted by sample."""
 
     def __init__(self) -> None:
         self.scores: list[Tensor] = []
         self.targets: list[Tensor] = []
+        self.weights: list[Tensor] = []
 
     def update(self, outputs: Tree, batch: Batch) -> None:
         scores = outputs[:, 1] - outputs[:, 0] if outputs.dim() == 2 and outputs.shape[1] == 2 else outputs.reshape(-1)
-        self.scores.append(scores.detach().cpu())
+        self.take(scores, batch)
+
+    def take(self, scores: Tensor, batch: Batch) -> None:
+        """Take in scores (N,): higher for class 1."""
+        self.scores.append(scores.detach().double().cpu())
         self.targets.append(batch.targets.reshape(-1).cpu())
+        if batch.weights is not None:
+            self.weights.append(batch.weights.double().cpu())
 
     def compute(self) -> float:
-        from torchmetrics.functional.classification import binary_auroc
-
         targets = torch.cat(self.targets).long()
         if targets.min() == targets.max():
             return math.nan
-        return float(binary_auroc(torch.cat(self.scores).double(), targets))
+        return area_under_curve(torch.cat(self.scores), targets, torch.cat(self.weights) if self.weights else None)
 
 
-METRICS: dict[str, type[Metric]] = {"accuracy": Accuracy, "auc": Auc, "mae": Mae, "rmse": Rmse, "r2": R2}
+METRICS: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "auc": Auc,
+    "mae": Mae,
+    "rmse": Rmse,
+    "r2": R2,
+    "pixel_accuracy": PixelAccuracy,
+    "mean_iou": MeanIou,
+    "dice": DiceScore,
+    "pair_accuracy": PairAccuracy,
+    "pair_auc": PairAuc,
+    "triplet_accuracy": TripletAccuracy,
+}
 
 
-def make_metrics(names: tuple[str, ...], *, target_scale: float = 1.0) -> dict[str, Metric]:
+def make_metrics(names: tuple[str, ...], *, target_scale: Any = 1.0) -> dict[str, Metric]:
     """Fresh metrics by name.
+
+    Args:
+        names: "accuracy"; "TASK.accuracy" is measured on that entry of outputs and targets that are dicts.
+        target_scale: what a unit of the targets is worth: a number, one per column, or {task: number}.
 
     Raises:
         JobError: an unknown name.
     """
     made: dict[str, Metric] = {}
     for name in names:
-        if name not in METRICS:
-            raise JobError(f"unknown metric {name!r}", expected="the name of a metric", fix=nearest(name, METRICS))
-        settings: dict[str, Any] = {"scale": target_scale} if name in ("mae", "rmse") else {}
-        made[name] = METRICS[name](**settings)
+        task, _, own = name.rpartition(".")
+        if own not in METRICS:
+            raise JobError(f"unknown metric {name!r}", expected="the name of a metric", fix=nearest(own, METRICS))
+        scale = target_scale.get(task, 1.0) if isinstance(target_scale, Mapping) else target_scale
+        settings: dict[str, Any] = {"scale": scale} if own in ("mae", "rmse") else {}
+        metric = METRICS[own](**settings)
+        made[name] = OfTask(task, metric) if task else metric
     return made
 
 

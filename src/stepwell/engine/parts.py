@@ -16,8 +16,9 @@ from stepwell.core.catalog import STAGES, Record, record_of
 from stepwell.core.clock import Horizon
 from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError, nearest
+from stepwell.core.freezing import release_claims
 from stepwell.core.randomness import Rng, derive
-from stepwell.core.slots import Average, Drive, Objective
+from stepwell.core.slots import Average, Drive, Objective, Probe
 from stepwell.parallel.group import Group
 from stepwell.precision import Precision
 
@@ -49,7 +50,6 @@ class Parts:
 
     model: nn.Module
     base: Objective
-    objective: Objective
     optimizer: Optimizer
     moving: dict[str, Any] = field(default_factory=dict)  # model techniques that act in time
     modifiers: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,13 @@ class Parts:
     schedules: dict[str, Any] = field(default_factory=dict)
     averages: dict[str, Average] = field(default_factory=dict)
     observers: dict[str, Any] = field(default_factory=dict)
-    drives: list[Callable[[float], None]] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list, init=False)  # observers that look into a step while it is taken
+    values: list[Drive] = field(default_factory=list, init=False)  # one for each scheduled field
+    drives: list[Callable[[float], None]] = field(default_factory=list, init=False)  # what writes them
+    objective: Objective = field(init=False)  # the base inside its modifiers
+
+    def __post_init__(self) -> None:
+        self.objective = modified(self.base, self.modifiers)
 
 
 def assemble(
@@ -87,13 +93,15 @@ def assemble(
         return {k: t for k, t in keyed.items() if _record(t).slot == slot and _record(t).role == role}
 
     model_techniques = chosen("model")
+    release_claims(model)
     for key, item in sorted(model_techniques.items(), key=lambda pair: STAGES.index(_record(pair[1]).stage)):
         model = item(model, Rng(derive(seed, f"model/{key}")))
     moving = {key: item for key, item in model_techniques.items() if hasattr(item, "at")}
+    thaws = any(getattr(item, "thaws", False) for item in moving.values())
     modifiers = chosen("objective", "modifier")
-    groups = parameter_groups(model, optimizer, list(chosen("optimizer", "groups").values()), with_frozen=bool(moving))
+    groups = parameter_groups(model, optimizer, list(chosen("optimizer", "groups").values()), with_frozen=thaws)
     built = optimizer(groups)
-    parts = Parts(model, objective, modified(objective, modifiers), built, moving, modifiers, grad=chosen("grad"))
+    parts = Parts(model, objective, built, moving, modifiers, grad=chosen("grad"))
     parts.batch = {k: t for k, t in keyed.items() if _record(t).slot == "batch" or hasattr(t, "on_batch")}
     if memory == "flat" and isinstance(built, ElementwiseOptimizer):
         built.lay_out()
@@ -103,11 +111,13 @@ def assemble(
         if hasattr(schedule, "watches"):
             parts.observers[key] = schedule
         drives += schedule.drives
-    parts.drives = [_writer(drive, parts) for drive in combined(drives)]
+    parts.values = combined(drives)
+    parts.drives = [_writer(drive, parts) for drive in parts.values]
     parts.averages = {key: item(model, horizon) for key, item in chosen("average").items()}
     if hasattr(built, "average"):
         parts.averages["optimizer"] = built.average
     parts.observers |= {key: item(horizon) for key, item in chosen("observer").items()}
+    parts.probes = [item for item in parts.observers.values() if isinstance(item, Probe)]
     return parts
 
 
@@ -221,11 +231,14 @@ def _optimizer_writer(drive: Drive, name: str, optimizer: Optimizer) -> Callable
             fix=nearest(name, [key for key in groups[0] if key not in ("params", "names")]),
         )
     numbers = [group[name] for group in groups]
+    if not scale:  # a value that is set keeps the factors that groups have on the configured one
+        configured = optimizer.defaults.get(name)
+        numbers = [number / configured if configured else 1.0 for number in numbers]
 
     def write(done: float) -> None:
         now = value(done)
         for group, base in zip(groups, numbers, strict=True):
-            group[name] = base * now if scale else now
+            group[name] = base * now
 
     return write
 

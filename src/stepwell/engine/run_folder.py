@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,13 +100,17 @@ class RunFolder:
                 fix="Wait for that run to end, or choose another --out",
             ) from error
 
-    def append(self, name: str, row: dict[str, Any]) -> None:
-        """Append a row to a CSV file such as "metrics/train"; a new column starts the file anew with it."""
+    def append(self, name: str, row: dict[str, Any], *, columns: Sequence[str] = ()) -> None:
+        """Append a row to a CSV file such as "metrics/train"; a new column starts the file anew with it.
+
+        Args:
+            columns: of a new file, where a first row needn't have them all.
+        """
         path = self.path / f"{name}.csv"
         with explained(path):
-            file, columns = self._open(path, list(row))
+            file, columns = self._open(path, list(columns or row))
             if any(key not in columns for key in row):
-                file, columns = self._widen(path, columns + [key for key in row if key not in columns])
+                file, columns = self._widen(path, [*columns, *(key for key in row if key not in columns)])
             file.write(",".join(_cell(row.get(column)) for column in columns) + "\n")
             file.flush()
 
@@ -188,3 +193,16 @@ def read_metrics(folder: Path, name: str) -> list[dict[str, float]]:
     if not path.exists():
         return []
     return [{key: float(value) for key, value in row.items() if value != ""} for row in read_rows(path)]
+
+
+def read_layers(folder: Path) -> list[dict[str, Any]]:
+    """Rows of `metrics/layers.csv`: each layer's name, and numbers; empty where there is no such file."""
+    path = folder / "metrics" / "layers.csv"
+    if not path.exists():
+        return []
+    rows = read_rows(path)
+    return [
+        {"step": int(row["step"]), "name": row["name"]}
+        | {key: float(value) for key, value in row.items() if value != "" and key not in ("step", "name")}
+        for row in rows
+    ]

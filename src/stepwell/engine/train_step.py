@@ -100,6 +100,9 @@ class TrainStep:
         num_tokens = int(counts.get("tokens", 0))
         if self._buffers:
             torch._foreach_copy_(self._saved_buffers, self._buffers)
+        probes = [probe for probe in parts.probes if probe.due(clock.steps)]
+        for probe in probes:
+            probe.begin(model)
 
         # Gradients of sum / count, however the batch is cut.
         terms = self._accumulate(batch, counts)
@@ -108,14 +111,19 @@ class TrainStep:
             gradients.scale_(1.0 / self.precision.loss_scale.scale)
         grad_norm = gradients.norm()
         finite = self._finite(terms, grad_norm)
+        for probe in probes:
+            probe.gradients(model) if finite else probe.cancel()
 
         measured: dict[str, Tensor] = {}
+        layers: dict[str, dict[str, Tensor]] = {}
         if finite:
             with torch.no_grad():
                 for key, technique in parts.grad.items():
                     for name, value in technique(gradients).items():
                         measured[f"{key}.{name}"] = value
                 self._update(batch, counts)
+                for probe in probes:
+                    layers |= probe.end(model)
                 clock.tick(samples=num_samples, tokens=num_tokens)
                 for average in parts.averages.values():
                     average.update(clock)
@@ -135,6 +143,7 @@ class TrainStep:
             samples=num_samples,
             tokens=num_tokens,
             skipped=None if finite else "non-finite loss or gradient",
+            layers=layers,
         )
 
     def _counts(self, batch: Batch) -> tuple[Counts, int]:

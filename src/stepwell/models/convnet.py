@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
 from stepwell.core.signature import Signature
-from stepwell.models.parts import Activation, check_dropout, check_sizes
+from stepwell.models.parts import Activation, ChannelNorm, centres_channels, channel_norm, check_dropout, check_sizes
 from stepwell.models.parts import activation as make_activation
 from stepwell.models.registry import model
 
@@ -19,6 +19,8 @@ __all__ = ["Convnet", "convnet"]
 @final
 class ChannelsLast(nn.Module):
     """The same numbers with the channels of a pixel side by side, which CPUs convolve, pool and normalise faster."""
+
+    stepwell_role = "layout"  # initialisation by activation looks past it
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs.contiguous(memory_format=torch.channels_last)
@@ -44,17 +46,19 @@ def convnet(
     *,
     channels: list[int] = [16, 64, 96],  # noqa: B006 (a job shows it; nothing changes it)
     activation: Activation = "relu",
+    norm: ChannelNorm = "batch",
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A plain convolutional network: 3 x 3 convolution, 2 x 2 max pooling, batch norm, activation per stage, then a linear head.
+    """A plain convolutional network: 3 x 3 convolution, 2 x 2 max pooling, norm, activation per stage, then a linear head.
 
-    Pooling comes before batch norm, which then has a quarter of the numbers to work on. The default has 73,658
+    Pooling comes before the norm, which then has a quarter of the numbers to work on. The default has 73,658
     parameters on 1 x 28 x 28 images of 10 classes.
 
     Args:
         signature: of image data.
         channels: of each stage, each >= 1; every stage halves height and width.
         activation: relu, gelu, silu or tanh.
+        norm: none, batch, layer, group, instance or rms, before the activation.
         dropout: probability in [0, 1), on the inputs of the head.
 
     Raises:
@@ -76,11 +80,10 @@ def convnet(
                 expected=f"images of at least {2 ** len(channels)} x {2 ** len(channels)} pixels",
                 fix="Give model.channels fewer entries",
             )
-        # Batch norm subtracts the mean, and with it any bias.
-        layers.append(nn.Conv2d(width, size, 3, padding=1, bias=False))
+        layers.append(nn.Conv2d(width, size, 3, padding=1, bias=not centres_channels(norm)))
         if index == 0:
             layers.append(ChannelsLast())
-        layers += [nn.MaxPool2d(2), nn.BatchNorm2d(size), make_activation(activation)]
+        layers += [nn.MaxPool2d(2), *channel_norm(norm, size), make_activation(activation)]
         width = size
     layers += [nn.Flatten(), nn.Dropout(dropout)]
     return Convnet(nn.Sequential(*layers), nn.Linear(width * height * breadth, signature.num_outputs))

@@ -9,22 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import DataError
+from stepwell.core.norms import norm as make_norm
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Activation, CategoryEmbeddings, activation, check_dropout, check_sizes
 from stepwell.models.registry import model
 
-__all__ = ["Mlp", "TableMlp", "mlp"]
+__all__ = ["Mlp", "TableMlp", "mlp", "perceptron"]
 
-Norm = Literal["none", "batch", "layer"]
+Norm = Literal["none", "batch", "layer", "group", "rms"]
 
 
-def _body(width: int, hidden: list[int], act: Activation, norm: Norm, dropout: float) -> nn.Sequential:
+def perceptron(width: int, hidden: list[int], act: Activation, norm: Norm, dropout: float) -> nn.Sequential:
+    """The hidden layers: linear, norm, activation, dropout for each width in `hidden`."""
     layers: list[nn.Module] = []
     for size in hidden:
         # Batch norm subtracts the mean, and with it any bias.
         layers.append(nn.Linear(width, size, bias=norm != "batch"))
         if norm != "none":
-            layers.append(nn.BatchNorm1d(size) if norm == "batch" else nn.LayerNorm(size))
+            layers.append(make_norm(norm, size, 0))
         layers += [activation(act), nn.Dropout(dropout)]
         width = size
     return nn.Sequential(*layers)
@@ -83,7 +85,7 @@ def mlp(
         signature: of vector, table, image or series data.
         hidden: widths of the hidden layers, each >= 1; an empty list gives a linear model.
         activation: relu, gelu, silu or tanh.
-        norm: none, batch or layer, before the activation.
+        norm: none, batch, layer, group or rms, before the activation.
         dropout: probability in [0, 1), after each activation.
         max_embedding_width: widest embedding of a category, in numbers, >= 1.
 
@@ -102,6 +104,6 @@ def mlp(
     if signature.cardinalities:
         embeddings = CategoryEmbeddings(signature.cardinalities, limit=max_embedding_width)
         width += embeddings.width
-    body = _body(width, hidden, activation, norm, dropout)
+    body = perceptron(width, hidden, activation, norm, dropout)
     head = nn.Linear(hidden[-1] if hidden else width, signature.num_outputs)
     return TableMlp(embeddings, body, head) if signature.kind == "table" else Mlp(body, head)

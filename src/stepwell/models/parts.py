@@ -9,10 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.check import require, require_between
+from stepwell.core.norms import norm as make_norm
 
-__all__ = ["Activation", "CategoryEmbeddings", "Residual", "activation", "check_dropout", "check_sizes", "embedding_width"]
+__all__ = [
+    "Activation",
+    "CategoryEmbeddings",
+    "ChannelNorm",
+    "Residual",
+    "activation",
+    "centres_channels",
+    "channel_norm",
+    "check_dropout",
+    "check_sizes",
+    "embedding_width",
+]
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
+ChannelNorm = Literal["none", "batch", "layer", "group", "instance", "rms"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -24,6 +37,20 @@ def activation(name: Activation) -> nn.Module:
     [0.0, 2.0]
     """
     return _ACTIVATIONS[name]()
+
+
+def channel_norm(name: ChannelNorm, width: int) -> list[nn.Module]:
+    """The norm layer after a convolution of images, as a list that is empty for "none".
+
+    >>> channel_norm("none", 4), len(channel_norm("rms", 4))
+    ([], 1)
+    """
+    return [] if name == "none" else [make_norm(name, width, 2)]
+
+
+def centres_channels(name: ChannelNorm) -> bool:
+    """Whether a norm subtracts each channel's mean, and with it any bias of the convolution before it."""
+    return name in ("batch", "instance")
 
 
 @final
@@ -98,6 +125,7 @@ class CategoryEmbeddings(nn.Module):
         self.width = sum(widths)
         with torch.no_grad():
             for column in self.columns:
+                column.__dict__["stepwell_zero_row"] = 0  # says so to what draws embeddings anew
                 weight: Any = column.weight
                 weight.normal_(0.0, weight.shape[1] ** -0.5)
                 weight[0].zero_()

@@ -8,6 +8,7 @@ from typing import Literal, final
 from torch import Tensor, nn
 
 from stepwell.core.signature import Signature
+from stepwell.models.last_token import LastToken
 from stepwell.models.parts import check_dropout, check_sizes
 from stepwell.models.registry import model
 
@@ -41,7 +42,7 @@ class Recurrent(nn.Module):
         return outputs
 
 
-@model("recurrent", kinds=("series", "tokens"))
+@model("recurrent", kinds=("series", "tokens", "document"))
 def recurrent(
     signature: Signature,
     *,
@@ -53,11 +54,13 @@ def recurrent(
 ) -> nn.Module:
     """A recurrent network that reads a window of a series and predicts what follows, or reads tokens and predicts the next ones.
 
+    Documents are answered after their last word.
+
     torch's cells have two bias vectors per layer, where some books count one: 12 plain units on 3 features with one
     output have 217 parameters here.
 
     Args:
-        signature: of series or token data.
+        signature: of series, token data or documents.
         cell: "rnn" (tanh), "gru" or "lstm".
         num_units: width of the hidden state, >= 1; 12 suits short windows of a few features, character models need 128 and more.
         num_layers: recurrent layers on top of each other, >= 1.
@@ -79,10 +82,11 @@ def recurrent(
     check_dropout("model.dropout", dropout)
     width = signature.shape[-1]
     embedding = None
-    if signature.kind == "tokens":
+    if signature.kind in ("tokens", "document"):
         width = num_units if embedding_width is None else embedding_width
         check_sizes("model.embedding_width", width)
         embedding = nn.Embedding(signature.vocab_size, width)
     between = dropout if num_layers > 1 else 0.0  # torch warns about dropout between the layers of one layer
     body = _CELLS[cell](width, num_units, num_layers, batch_first=True, dropout=between)
-    return Recurrent(embedding, body, nn.Dropout(dropout), nn.Linear(num_units, signature.num_outputs))
+    net = Recurrent(embedding, body, nn.Dropout(dropout), nn.Linear(num_units, signature.num_outputs))
+    return LastToken(net) if signature.kind == "document" else net

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from stepwell.core.check import require
 from stepwell.core.errors import DataError, JobError
+from stepwell.core.norms import norm as make_norm
 from stepwell.core.signature import Signature
+from stepwell.models.last_token import LastToken
 from stepwell.models.parts import Residual, check_dropout, check_sizes
 from stepwell.models.registry import model
 
 __all__ = ["Attention", "Block", "Positions", "Transformer", "transformer"]
 
 Bias = Literal["none", "all"]
+Norm = Literal["layer", "rms"]
 Embeddings = Literal["tied", "separate"]
 
 INIT_STD = 0.02  # of every weight matrix and embedding; GPT-2
@@ -120,7 +123,7 @@ class Transformer(nn.Module):
         positions: Positions,
         dropout: nn.Module,
         blocks: nn.Sequential,
-        norm: nn.LayerNorm,
+        norm: nn.Module,
         head: nn.Linear | None,
     ) -> None:
         super().__init__()
@@ -144,8 +147,12 @@ class Transformer(nn.Module):
         return outputs
 
 
-def _block(width: int, num_heads: int, bias: Bias, rates: dict[str, float]) -> Block:
-    norms = [nn.LayerNorm(width, bias=bias == "all") for _ in range(2)]
+def _norm(name: Norm, width: int, bias: Bias) -> nn.Module:
+    return nn.LayerNorm(width, bias=bias == "all") if name == "layer" else make_norm(name, width, 0)
+
+
+def _block(width: int, num_heads: int, bias: Bias, norm: Norm, rates: dict[str, float]) -> Block:
+    norms = [_norm(norm, width, bias) for _ in range(2)]
     attention = Attention(width, num_heads, dropout=rates["attention"], bias=bias)
     wide = nn.Linear(width, 4 * width, bias=bias == "all")
     narrow = nn.Linear(4 * width, width, bias=bias == "all")
@@ -189,7 +196,7 @@ def _head(signature: Signature, width: int, embeddings: Embeddings, bias: Bias) 
     return None
 
 
-@model("transformer", kinds=("tokens",))
+@model("transformer", kinds=("tokens", "document"))
 def transformer(
     signature: Signature,
     *,
@@ -203,13 +210,15 @@ def transformer(
     ffn_dropout: float | None = None,
     embeddings: Embeddings = "tied",
     bias: Bias = "none",
+    norm: Norm = "layer",
 ) -> nn.Module:
     """A decoder-only transformer: pre-norm, causal, learned positions, GELU feed-forward four times as wide.
 
-    The defaults are nanoGPT's CPU configuration. The block size is the length of the data's windows.
+    The defaults are nanoGPT's CPU configuration. The block size is the length of the data's windows. Documents are
+    answered after their last word, by a head of their own.
 
     Args:
-        signature: of token data.
+        signature: of token data or documents.
         num_layers: blocks, >= 1.
         num_heads: attention heads, >= 1; divides width.
         width: of a position, in numbers, >= 1.
@@ -219,7 +228,8 @@ def transformer(
         residual_dropout: at the end of each residual branch, where it differs.
         ffn_dropout: inside the feed-forward network, where it differs.
         embeddings: "tied" (the token embedding is also the head) or "separate".
-        bias: "none", or "all" linear layers and norms.
+        bias: "none", or "all" linear layers and norms (rms has none).
+        norm: "layer", or "rms" (by the root mean square, without the mean).
 
     Raises:
         JobError: a setting is out of range, or tied embeddings where outputs are not the tokens of the vocabulary.
@@ -235,14 +245,15 @@ def transformer(
     check_sizes("model.width", width)
     require(width % num_heads == 0, "model.width", width, f"a multiple of num_heads, {num_heads}", "Change one of the two")
     rates = _rates(dropout, embedding=embedding_dropout, attention=attention_dropout, residual=residual_dropout, ffn=ffn_dropout)
-    head = _head(signature, width, embeddings, bias)
+    whole = signature.kind == "document"
+    head = _head(signature, width, "separate" if whole else embeddings, bias)
     net = Transformer(
         nn.Embedding(signature.vocab_size, width),
         Positions(signature.shape[0], width),
         nn.Dropout(rates["embedding"]),
-        nn.Sequential(*(_block(width, num_heads, bias, rates) for _ in range(num_layers))),
-        nn.LayerNorm(width, bias=bias == "all"),
+        nn.Sequential(*(_block(width, num_heads, bias, norm, rates) for _ in range(num_layers))),
+        _norm(norm, width, bias),
         head,
     )
     _initialise_(net, num_layers)
-    return net
+    return LastToken(net) if whole else net

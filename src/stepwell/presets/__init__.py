@@ -14,7 +14,7 @@ def names() -> list[str]:
     """The names of all presets, sorted.
 
     >>> names()
-    ['image_small', 'language_small', 'tabular_large', 'tabular_small']
+    ['image_small', 'transformer', 'tabular_large', 'tabular_small']
     """
     files = importlib.resources.files(__name__).iterdir()
     return sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))
@@ -38,7 +38,7 @@ def preset(name: str) -> dict[str, Any]:
     Raises:
         JobError: no preset has this name.
 
-    >>> preset("language_small")["optimizer"]["betas"]
+    >>> preset("transformer")["optimizer"]["betas"]
     [0.9, 0.98]
     """
     # Read when asked for: the reader stands beside this package, in recipe.

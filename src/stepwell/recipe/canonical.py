@@ -43,7 +43,7 @@ RECIPE_DEFAULTS: dict[str, Any] = {
 _EXAMPLES = {"budget": "60 epochs", "log_every": "100 steps", "micro_batch_size": 16, "task": "classification"}
 # More than any run lasts, in any unit; what is longer is a slip, and beyond what can be counted exactly.
 LONGEST = 1e15
-_PARTS = ("data", "split", "model", "recipe", "stop")
+_PARTS = ("data", "split", "model", "recipe", "stop", "init_from")
 
 
 def recipe_values(given: Any) -> dict[str, Any]:
@@ -95,7 +95,8 @@ def _techniques(mapping: Mapping[str, Any], schedule: Any) -> tuple[Any, ...]:
             where=place_of(mapping, "techniques"),
         )
     made: list[Any] = []
-    driven = {} if schedule is None else {_drives(schedule): f"recipe.schedule ({technique_id(schedule)})"}
+    base = record_of(schedule)
+    driven = {} if base is None or base.role == "factor" else {_drives(schedule): f"recipe.schedule ({technique_id(schedule)})"}
     for index, item in enumerate(given):
         place = place_of(given, index) or place_of(mapping, "techniques")
         technique = technique_from(item, path=f"recipe.techniques[{index}]", place=place)
@@ -129,11 +130,11 @@ def _refuse_second(technique: Any, before: list[Any], driven: dict[str | None, s
                 fix=fix,
                 where=place,
             )
-    if record.slot == "schedule" and target is not None:
+    if record.slot == "schedule" and record.role != "factor" and target is not None:
         if target in driven:
             raise JobError(
                 f"{path} ({record.id}) drives {target}, which {driven[target]} drives already",
-                expected="one schedule per value",
+                expected="one schedule per value, and factors (warmup, fine_tuning_phase) beside it",
                 fix="Remove one of the two, or let it drive something else",
                 where=place,
             )
@@ -195,6 +196,7 @@ def job_values(given: Any, *, needs: Collection[str]) -> dict[str, Any]:
     values["stop"] = dataclass_from(
         StopRules, mapping.get("stop"), path="stop", example="stop: {max_time: 10 minutes}", place=place_of(mapping, "stop")
     )
+    values["init_from"] = _initial(mapping.get("init_from"), place_of(mapping, "init_from"))
     values["model"] = _model(mapping.get("model"), place_of(mapping, "model"))
     values["data"] = source_from(mapping.get("data"), place=place_of(mapping, "data"))
     values["split"] = _split(mapping, values["data"])
@@ -260,6 +262,15 @@ def _model(value: Any, place: str | None) -> ModelSpec | None:
     settings = settings_from(mapping, fields, path="model", besides=("name",))
     items = {key: settings.get(key, field.default) for key, field in fields.items()}
     return ModelSpec(name, tuple((key, tupled(plain_value(item))) for key, item in items.items() if _is_plain(item)))
+
+
+def _initial(value: Any, place: str | None) -> Any:
+    from stepwell.recipe.initial import initial_weights_from
+
+    try:
+        return initial_weights_from(value)
+    except JobError as error:
+        raise located(error, place) from None
 
 
 def _is_plain(value: Any) -> bool:

@@ -17,6 +17,8 @@ from stepwell.recipe.tasks import task_of
 
 # Tasks whose model gives one score per class, and whose targets are class numbers.
 CLASS_TASKS = ("classification", "language_modeling")
+# Tasks whose batches only some objectives can read: what these provide.
+OWN_KIND = {"segmentation": "mask_targets", "pairs": "pair_inputs", "triplets": "triplet_inputs", "multi_task": "task_targets"}
 # Objectives that would train on such targets, and learn nothing right.
 WRONG_FOR_TASK = {("regression", "bce"): "targets of a regression are no probabilities"}
 
@@ -41,7 +43,7 @@ def check_recipe(recipe: Recipe, *, task: str | None, tags: Collection[str] = ()
     stepwell.core.errors.JobError: label_smoothing needs class_scores, which nothing in this recipe provides; expected ...
     """
     objective = recipe.objective
-    if objective is None and task is not None:
+    if objective is None and task is not None and task != "multi_task":  # whose objective follows from its targets
         objective = lookup(task_of(task).objective, slot="objective", role="base").factory()
     parts = [item for item in (objective, recipe.optimizer, recipe.schedule, *recipe.techniques) if item is not None]
     records = [record for item in parts if (record := record_of(item)) is not None]
@@ -71,6 +73,13 @@ def _check_task(objective: Any, task: str | None) -> None:
             f"objective {record.id!r} can't learn a {task}: {WRONG_FOR_TASK[task, record.id]}",
             expected="an objective for the task",
             fix=f"Use {own}",
+        )
+    kinds = set(OWN_KIND.values()) & set(record.provides)
+    if kinds != {OWN_KIND[task]} if task in OWN_KIND else kinds and "soft_targets" not in record.provides:
+        raise JobError(
+            f"objective {record.id!r} doesn't fit the task {task}",
+            expected=f"an objective for {task}" if task in OWN_KIND else "one that takes plain inputs and targets",
+            fix=f"Use {own}, which is taken where recipe.objective is left out, or change the task",
         )
     if (task in CLASS_TASKS) != ("class_scores" in record.provides):
         wants = "one score per class" if task in CLASS_TASKS else "a single value or one per label"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from stepwell.core.catalog import STAGES, lookup, record_of, settings_of
 from stepwell.core.errors import RunFolderError
+from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
 from stepwell.engine.storage import read_json
 from stepwell.models import registry
+
+# Of a model technique: those that add, replace or rename modules or tensors. What draws or freezes weights, or decides
+# how they are computed, is over when a model is delivered.
+SHAPING = ("head", "structure", "refine", "adapter")
 
 
 @dataclass
@@ -49,6 +56,9 @@ def load_delivered(folder: Path) -> Delivered:
         weights = _weights(place)
         spec = description["model"]
         model = registry.build(spec["name"], Signature.from_dict(description["signature"]), spec["settings"], seed=0)
+        for settings in description.get("techniques", []):
+            item = lookup(settings["name"], slot="model").factory(**{k: v for k, v in settings.items() if k != "name"})
+            model = item(model, Rng(0))  # whatever it draws is overwritten
         model.load_state_dict(weights)
     except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise RunFolderError(
@@ -57,6 +67,13 @@ def load_delivered(folder: Path) -> Delivered:
             fix="Train again, or continue the run with `stepwell resume`",
         ) from error
     return Delivered(model.eval(), description)
+
+
+def rebuilding(techniques: Iterable[Any]) -> list[dict[str, Any]]:
+    """The model techniques that decide which modules and tensors a model has, in the order in which they act."""
+    records = [(record, item) for item in techniques if (record := record_of(item)) is not None and record.slot == "model"]
+    shaping = [(record, item) for record, item in records if record.stage in SHAPING]
+    return [settings_of(item) for _, item in sorted(shaping, key=lambda pair: STAGES.index(pair[0].stage))]
 
 
 def _weights(place: Path) -> dict[str, Any]:

@@ -6,17 +6,27 @@ from typing import Any
 
 from stepwell.core.catalog import record_of, settings_of
 from stepwell.core.elementwise import ElementwiseOptimizer
+from stepwell.recipe.advice import advice, situation_of
+from stepwell.recipe.formulas import FORMULAS
 from stepwell.recipe.run import Assembly
+from stepwell.recipe.schedule_view import courses, drawn
+from stepwell.techniques.optimizer.decay_groups import decay_table
 
-FORMULAS = {
-    "adamw": "w <- w - lr*weight_decay*w - lr*m/(sqrt(v)+eps): decoupled decay that follows the schedule; eps outside the root",
-    "sgd": "b <- momentum*b + (1-dampening)*(g + weight_decay*w); w <- w - lr*b: the decay is L2, inside the momentum",
-}
+MOST_ROWS = 60  # tensors of a group that are listed by name
 
 
 def explanation(assembly: Assembly) -> str:
     """The text of `stepwell explain`."""
-    parts = [_loop(assembly), _formula(assembly), _schedule(assembly), _groups(assembly), _derived(assembly), _promise(assembly)]
+    parts = [
+        _loop(assembly),
+        _formulas(assembly),
+        "\n\n".join(drawn(course) for course in courses(assembly)),
+        _groups(assembly),
+        _reports(assembly),
+        _advice(assembly),
+        _derived(assembly),
+        _promise(assembly),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -59,48 +69,52 @@ def _loop(assembly: Assembly) -> str:
     return "\n".join(lines)
 
 
-def _formula(assembly: Assembly) -> str:
-    record = record_of(assembly.resolved.optimizer)
-    text = FORMULAS.get(record.id) if record else None
-    return f"{record.id} here means: {text}" if record and text else ""
-
-
-def _schedule(assembly: Assembly) -> str:
-    """Learning rate at a few points of the run, drawn in one line."""
-    step, horizon = assembly.step, assembly.resolved.horizon
-    if not step.parts.drives:
-        return ""
-    group = step.optimizer.param_groups[0]
-    keys = [key for key, value in group.items() if isinstance(value, float)]
-    before = [dict(item) for item in step.optimizer.param_groups]
-    total, points = horizon.total_steps, 40
-    values = []
-    for point in range(points):
-        for write in step.parts.drives:
-            write(round(point * (total - 1) / (points - 1)) * horizon.per_step)
-        values.append(group["lr"])
-    for item, saved in zip(step.optimizer.param_groups, before, strict=True):
-        item.update({key: saved[key] for key in [*keys, *(["betas"] if "betas" in saved else [])]})
-    top = max(values) or 1.0
-    bars = "".join(" .:-=+*#%@"[min(int(value / top * 9.999), 9)] for value in values)
-    return f"learning rate: first {values[0]:.3g}, highest {top:.3g}, last {values[-1]:.3g}\n    |{bars}|"
+def _formulas(assembly: Assembly) -> str:
+    resolved = assembly.resolved
+    records = [record_of(item) for item in (resolved.base, resolved.optimizer, *resolved.techniques)]
+    lines = [f"    {record.id}: {FORMULAS[record.id]}" for record in records if record is not None and record.id in FORMULAS]
+    return "\n".join(["what the names mean here:", *lines]) if lines else ""
 
 
 def _groups(assembly: Assembly) -> str:
+    """A line for each tensor: its group, rate and decay, and why where it isn't decayed."""
     step = assembly.step
-    shapes = {name: tuple(p.shape) for name, p in step.model.named_parameters()}
+    shapes = {name: list(p.shape) for name, p in step.model.named_parameters()}
+    reasons = {row.name: row.reason for row in decay_table(step.model)} if _has(assembly, "decay_groups") else {}
     lines = ["parameter groups:"]
     for number, group in enumerate(step.optimizer.param_groups):
+        size = sum(p.numel() for p in group["params"])
+        names = [name for name in group.get("names", []) if name in shapes]
         settings = ", ".join(f"{key} {group[key]:g}" for key in ("lr", "weight_decay", "momentum") if key in group)
-        names = group.get("names", [])
-        lines.append(
-            f"    {number}: {len(group['params'])} tensors, {sum(p.numel() for p in group['params']):,} values; {settings}"
-        )
-        lines += [f"        {name} {list(shapes[name])}" for name in names[:8] if name in shapes]
-        lines += [f"        ... and {len(names) - 8} more"] if len(names) > 8 else []
+        lines.append(f"    group {number}: {len(group['params'])} tensors, {size:,} values; {settings}")
+        width = max((len(name) for name in names), default=0)
+        for name in names[:MOST_ROWS]:
+            why = f"  ({reasons[name]})" if group.get("weight_decay") == 0 and name in reasons else ""
+            lines.append(f"        {name:<{width}}  {shapes[name]}{why}")
+        lines += [f"        ... and {len(names) - MOST_ROWS} more"] if len(names) > MOST_ROWS else []
     left = [name for name, p in step.model.named_parameters() if not p.requires_grad]
-    lines += [f"    not trained: {', '.join(left[:8])}{' ...' if len(left) > 8 else ''}"] if left else []
+    share = sum(p.numel() for p in step.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in step.model.parameters())
+    if left:
+        lines.append(f"    not trained now: {', '.join(left[:8])}{' ...' if len(left) > 8 else ''}")
+        lines.append(f"    {share:,} of {total:,} values train ({100 * share / total:.2f} %)")
     return "\n".join(lines)
+
+
+def _reports(assembly: Assembly) -> str:
+    """What model techniques say they did: how many places, layers or blocks they reached."""
+    items = [item for item in assembly.resolved.techniques if hasattr(item, "report")]
+    lines = [f"    {item.report(assembly.step.model)}" for item in items]
+    return "\n".join(["what techniques found in the model:", *lines]) if lines else ""
+
+
+def _has(assembly: Assembly, id: str) -> bool:
+    return any(record is not None and record.id == id for record in map(record_of, assembly.resolved.techniques))
+
+
+def _advice(assembly: Assembly) -> str:
+    found = advice(situation_of(assembly))
+    return "\n".join(["advice:", *(f"    {item.text}  ({item.source})" for item in found)]) if found else ""
 
 
 def _derived(assembly: Assembly) -> str:

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from stepwell.core.check import require_one_of
 from stepwell.core.errors import DataError, JobError
 from stepwell.data.examples import Examples
 from stepwell.data.from_python import examples_of
 from stepwell.data.iterable import IterableSource, iterable_batches
+from stepwell.data.sampling import Sampling
+from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job, Recipe
 from stepwell.recipe.record import reopen_folder, run_and_record, start_folder
 from stepwell.recipe.run import Ingredients, Run
@@ -32,6 +35,8 @@ def fit(
     out: str | Path | None = None,
     existing: Literal["refuse", "resume"] = "refuse",
     progress: Any = None,
+    weights: Any = None,
+    sampling: Sampling = "once",
     **settings: Any,
 ) -> Run:
     """Train a module, in place, by a recipe.
@@ -47,7 +52,12 @@ def fit(
         existing: what to do where `out` already holds this job's run: refuse, or continue it from its newest checkpoint
             (the data must be the same).
         progress: a live watcher, see `stepwell.engine.history.Progress`.
-        settings: any other field of `Job`: task, device, workers, evaluate_every, checkpoint_every, log_every, stop, keep.
+        weights: one weight >= 0 per training example, (N,), where `data` doesn't hold them. Validation data has its
+            own, as (inputs, targets, weights); they weigh in its loss and metrics.
+        sampling: "once" draws each training example once an epoch; "balanced" each class equally often; "weighted" in
+            proportion to the weights, which then don't weigh the loss a second time.
+        settings: any other field of `Job`: task, init_from, device, workers, evaluate_every, checkpoint_every,
+            log_every, stop, keep.
 
     Returns:
         Run: model, history, best, metrics, stop_reason, steps.
@@ -66,11 +76,12 @@ def fit(
     if existing not in ("refuse", "resume"):
         raise JobError(f"existing is {existing!r}", expected='"refuse" or "resume"', fix="To start anew, give another out")
     job = Job(recipe=recipe or default_recipe(), budget=budget, seed=seed, **settings)
-    parts = ingredients(model, data, val, job)
-    folder, begun = None, False
+    parts = ingredients(model, data, val, job, weights=weights, sampling=sampling)
+    folder = None
+    begun = existing == "resume" and out is not None and (Path(out) / "job.yaml").exists()
+    facts = {} if begun else initialised(parts, Path.cwd())
     if out is not None:
-        begun = existing == "resume" and (Path(out) / "job.yaml").exists()
-        folder = reopen_folder(Path(out), job) if begun else start_folder(Path(out), job)
+        folder = reopen_folder(Path(out), job) if begun else start_folder(Path(out), job, **facts)
     description = {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"}
     return run_and_record(parts, folder, progress, begun=begun, describe=lambda assembly: description)
 
@@ -84,16 +95,18 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
     """Settings of `fit` are fields of Job; anything else is a mistake."""
     from stepwell.core.errors import nearest
 
-    known = {"task", "device", "workers", "evaluate_every", "checkpoint_every", "log_every", "stop", "keep"}
+    known = {"task", "init_from", "device", "workers", "evaluate_every", "checkpoint_every", "log_every", "stop", "keep"}
     for name in settings:
         if name not in known:
-            named = {"val", "recipe", "budget", "seed", "out", "existing", "progress"}
+            named = {"val", "recipe", "budget", "seed", "out", "existing", "progress", "weights", "sampling"}
             raise JobError(
                 f"fit has no argument {name!r}", expected="an argument of fit or a field of Job", fix=nearest(name, known | named)
             )
 
 
-def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
+def ingredients(
+    model: nn.Module, data: Any, val: Any, job: Job, *, weights: Any = None, sampling: Sampling = "once"
+) -> Ingredients:
     """Data in whatever form, as examples or sources."""
     if not isinstance(model, nn.Module):
         raise JobError(
@@ -103,8 +116,9 @@ def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
         )
     # float64 data stays float64 where the model computes in it, and is halved for every other model.
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in model.parameters()) else torch.float32
-    train: Any = examples_of(data, dtype=dtype)
+    train: Any = examples_of(data, weights=weights, dtype=dtype)
     if isinstance(train, IterableDataset):
+        require_one_of("sampling", sampling, ("once",), "Only data with a known length can be sampled otherwise")
         size = job.recipe.batch_size
         if size == "full":
             raise DataError(
@@ -117,7 +131,7 @@ def ingredients(model: nn.Module, data: Any, val: Any, job: Job) -> Ingredients:
         validation = lambda: iterable_batches(dataset, batch_size=256, dtype=dtype)  # noqa: E731
     elif validation is not None:
         require_same_shapes(train, validation)
-    return Ingredients(job, model, train, validation)
+    return Ingredients(job, model, train, validation, sampling=sampling)
 
 
 def require_same_shapes(train: Any, validation: Examples) -> None:

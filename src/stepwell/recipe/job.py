@@ -100,10 +100,13 @@ class Job:
         data: a source's settings, or a mapping {"source": NAME, ...}; None for data given from Python.
         split: how the data is parted; None for the defaults.
         model: a model's name, or a mapping with its settings; None for a module given from Python.
-        task: classification, binary, multilabel, regression or language_modeling; None where Python gives the data.
+        task: classification, binary, multilabel, regression, language_modeling, segmentation, pairs, triplets or
+            multi_task; None where Python gives the data.
         recipe: how to train, a Recipe or a mapping.
         budget: planned work in epochs, steps, samples or tokens, e.g. "60 epochs".
         seed: of every random draw, 0 to 2**63 - 1.
+        init_from: weights to start from: a run folder or a file (.safetensors, .pt), or {path: PATH, except: [patterns]}
+            to leave tensors out that have another shape, such as a head. A resumed run doesn't read it again.
         device: auto, cpu, cuda or mps.
         workers: processes that load data where each sample is work, >= 0.
         evaluate_every, checkpoint_every, log_every: durations; None leaves log_every to the run.
@@ -127,6 +130,7 @@ class Job:
     recipe: Recipe
     budget: str
     seed: int = 0
+    init_from: Any = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int = 0
     evaluate_every: str = "1 epochs"

@@ -54,7 +54,9 @@ def job_mapping(job: Job, *, code: Code) -> dict[str, Any]:
         if item.name == "recipe":
             mapping["recipe"] = recipe_mapping(value, code=code)
         elif item.name == "data" and value is not None:
-            mapping["data"] = {"source": source_name(value)} | _settings(value, code)
+            mapping["data"] = _source(value, code)
+        elif item.name == "init_from" and value is not None:
+            mapping["init_from"] = value.to_mapping()
         elif isinstance(value, ModelSpec):
             mapping["model"] = {"name": value.name} | _plain(value.settings, code)
         elif item.name == "stop":
@@ -71,6 +73,14 @@ def _part(value: Any, code: Code) -> Any:
     if record_of(value) is not None:
         return _plain(settings_of(value), code)
     return value if code == "keep" else {"python": python_name(value)}
+
+
+def _source(value: Any, code: Code) -> dict[str, Any]:
+    settings = _settings(value, code)
+    inner = getattr(value, "data", None)
+    if dataclasses.is_dataclass(inner):
+        settings["data"] = _source(inner, code)
+    return {"source": source_name(value)} | settings
 
 
 def _settings(value: Any, code: Code) -> dict[str, Any]:

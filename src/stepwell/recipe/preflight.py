@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -10,9 +12,10 @@ from stepwell.core.batch import Tree, tree_leaves
 from stepwell.core.callable_loss import is_mean_over_samples
 from stepwell.core.errors import JobError, StepwellError
 from stepwell.core.randomness import derive, seeded_defaults
-from stepwell.core.slots import call_model
 from stepwell.engine.evaluate import evaluating
 from stepwell.recipe.run import Assembly
+
+logger = logging.getLogger("stepwell.preflight")
 
 
 def preflight(assembly: Assembly) -> None:
@@ -40,6 +43,7 @@ def preflight(assembly: Assembly) -> None:
         objective.terms(outputs, batch)
         objective.counts(batch)
     _refuse_lone_samples(assembly)
+    _check_gradients(assembly)
     cut = assembly.parts.job.recipe.micro_batch_size is not None
     finding = is_mean_over_samples(objective, step.model, batch) if len(batch) > 1 else None
     if finding is not None and not finding.holds:
@@ -52,6 +56,46 @@ def preflight(assembly: Assembly) -> None:
         )
     if not torch.is_grad_enabled():
         raise JobError("gradients are switched off", expected="grad mode on", fix="Call fit outside of torch.no_grad()")
+
+
+def _check_gradients(assembly: Assembly) -> None:
+    """Every tensor that is meant to train has a gradient and stands in the optimizer; a gradient of zero is one.
+
+    A zero is no alarm: behind a branch that starts at zero (zero-gamma, LoRA) nothing moves in the first step yet.
+    """
+    step = assembly.step
+    trained = {name: p for name, p in step.model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise JobError(
+            "no tensor of the model is meant to train",
+            expected="parameters with requires_grad",
+            fix="Freeze less, or unfreeze from the first step on",
+        )
+    batch = assembly.facts.sample.to(step.device)
+    objective = step.parts.objective
+    with evaluating(step.model), seeded_defaults(derive(step.seed, "preflight"), step.device), torch.enable_grad():
+        terms = objective.terms(step.precision.full(objective.forward(step.model, batch)), batch)
+        total = torch.stack([term.sum.sum() * term.weight for term in terms.values()]).sum()
+        if not total.requires_grad:
+            raise JobError(
+                "the loss doesn't depend on any tensor that is meant to train",
+                expected="a loss with a gradient",
+                fix="Check forward() and the loss for detach(), no_grad() and .item()",
+            )
+        gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
+    held = {id(p) for group in step.optimizer.param_groups for p in group["params"]}
+    left_out = [name for name, p in trained.items() if id(p) not in held]
+    for names, why in ((unused, "the loss doesn't depend on"), (left_out, "the optimizer doesn't hold")):
+        if names:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            logger.warning("%d of %d tensors that are meant to train will not: %s %s", len(names), len(trained), why, shown)
+    if len({*unused, *left_out}) == len(trained):
+        raise JobError(
+            "no tensor that is meant to train can move",
+            expected="tensors that the loss depends on, in the optimizer",
+            fix="Check forward() for detach() and no_grad(), and what the optimizer is given",
+        )
 
 
 def _refuse_broadcast(outputs: Tree, targets: Tree) -> None:
@@ -80,7 +124,8 @@ def _refuse_lone_samples(assembly: Assembly) -> None:
         saved = {name: buffer.clone() for name, buffer in assembly.step.model.named_buffers()}
         assembly.step.model.train()
         try:
-            call_model(assembly.step.model, assembly.facts.sample.part(0, 1).to(assembly.step.device).inputs)
+            lone = assembly.facts.sample.part(0, 1).to(assembly.step.device)
+            assembly.resolved.base.forward(assembly.step.model, lone)
         except ValueError as error:
             cut = f" and micro-batches of {micro}" if micro else ""
             raise JobError(

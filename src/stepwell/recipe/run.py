@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stepwell.core.batch import Batch
+from stepwell.core.batch import Batch, tree_leaves
+from stepwell.core.catalog import record_of
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Source, call_model
 from stepwell.data.examples import Examples
+from stepwell.data.sampling import Sampling
 from stepwell.data.sources import ShuffledSource, eval_batches
 from stepwell.engine.confusion import Confusion, ConfusionMatrix
 from stepwell.engine.evaluate import evaluate, evaluating
@@ -29,10 +31,11 @@ from stepwell.engine.trainer import Trainer
 from stepwell.recipe.compatibility import check_recipe
 from stepwell.recipe.job import Job
 from stepwell.recipe.resolve import Derived, Resolved, class_counts, resolve
-from stepwell.recipe.tasks import Task
+from stepwell.recipe.tasks import Task, metric_names
 
 logger = logging.getLogger("stepwell.run")
 EVALUATION_BATCH = 1024
+EVALUATION_NUMBERS = 4 << 20
 REFRESH_BATCHES = 100
 
 
@@ -66,6 +69,25 @@ class Run:
     task: Task | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What the numbers of the data stand for, as far as that is known.
+
+    Args:
+        num_outputs: width of the model's output.
+        target_scale: what a unit of the (standardised) target is worth in original units: a number, one per column, or
+            {task: number}.
+        classes: their names, where the data has some.
+        vocabulary: the word of each token id, where inputs are token ids; padding: the id that fills short ones up.
+    """
+
+    num_outputs: int | None = None
+    target_scale: Any = 1.0
+    classes: list[str] | None = None
+    vocabulary: list[str] | None = None
+    padding: int | None = None
+
+
 @dataclass
 class Ingredients:
     """What a run is made of, from a job file or from Python alike.
@@ -73,9 +95,8 @@ class Ingredients:
     Args:
         train: examples with a known length, or a ready source.
         validation, test: examples or a callable that gives fresh batches.
-        target_scale: what a unit of the (standardised) target is worth in original units.
-        classes: their names, where the data has some.
-        vocabulary: the word of each token id, where inputs are token ids; padding: the id that fills short ones up.
+        meaning: of inputs and targets.
+        sampling: how often an epoch draws each training example, see `stepwell.data.sampling`.
     """
 
     job: Job
@@ -83,11 +104,8 @@ class Ingredients:
     train: Examples | Source
     validation: Examples | Callable[[], Iterable[Batch]] | None = None
     test: Examples | None = None
-    num_outputs: int | None = None
-    target_scale: float = 1.0
-    classes: list[str] | None = None
-    vocabulary: list[str] | None = None
-    padding: int | None = None
+    meaning: Meaning = field(default_factory=Meaning)
+    sampling: Sampling = "once"
     derived: list[Derived] = field(default_factory=list)
 
 
@@ -111,10 +129,10 @@ class Assembly:
             sample=self._sample(),
             batch_size=self.source.batch_size,
             class_counts=self._class_counts(),
-            num_outputs=parts.num_outputs or self._probed_outputs(),
+            num_outputs=parts.meaning.num_outputs or self._probed_outputs(),
             validated=parts.validation is not None,
-            vocabulary=parts.vocabulary,
-            padding=parts.padding,
+            vocabulary=parts.meaning.vocabulary,
+            padding=parts.meaning.padding,
         )
         self.facts = facts
         self.resolved: Resolved = resolve(job, facts)
@@ -138,7 +156,9 @@ class Assembly:
             ),
         )
         validation = parts.validation
-        recorder = Recorder(folder=folder, log_every=self.resolved.log_every, progress=progress)
+        recorder = Recorder(
+            folder=folder, log_every=self.resolved.log_every, progress=progress, param_norm=lambda: parameter_norm(self.model)
+        )
         self.trainer = Trainer(
             self.step,
             self.source,
@@ -164,6 +184,7 @@ class Assembly:
             batch_size=job.recipe.batch_size,
             seed=job.seed,
             workers=job.workers,
+            sampling=self.parts.sampling,
         )
 
     def _sample(self) -> Batch:
@@ -178,21 +199,36 @@ class Assembly:
 
     def _probed_outputs(self) -> int | None:
         """The width of the model's output, found by calling it, where a technique asks for the number of classes."""
-        if all(getattr(item, "num_classes", 0) is not None for item in self.parts.job.recipe.techniques):
+        techniques = self.parts.job.recipe.techniques
+        heads = [item for item in techniques if (record := record_of(item)) is not None and record.stage == "head"]
+        if heads:  # what the model has now is replaced
+            return getattr(heads[-1], "num_outputs", None) or len(self._class_counts() or ()) or None
+        if all(getattr(item, "num_classes", 0) is not None for item in techniques):
             return None
         with evaluating(self.parts.model):
             try:
                 outputs = call_model(self.parts.model, self._sample().inputs)
             except Exception:  # preflight calls it again and says what is wrong
                 return None
-        return int(outputs.shape[-1]) if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 else None
+        if not isinstance(outputs, torch.Tensor) or outputs.dim() < 2:
+            return None
+        targets = self._sample().targets
+        if isinstance(targets, torch.Tensor) and targets.dim() == 3:  # masks: scores (N, C, H, W), or (N, H, W) of one class
+            return int(outputs.shape[1]) if outputs.dim() == 4 else 1
+        return int(outputs.shape[-1])
 
     def _refresh(self) -> Iterable[Batch]:
         """Training batches in order, for averages that re-estimate statistics."""
         if self._endless:
             return [self.source.next(cursor) for cursor in range(min(REFRESH_BATCHES, 10))]
         size = min(self.source.batch_size, EVALUATION_BATCH)
-        return islice(eval_batches(self.parts.train, batch_size=size), REFRESH_BATCHES)  # type: ignore[arg-type]
+        batches = islice(eval_batches(self.parts.train, batch_size=size), REFRESH_BATCHES)  # type: ignore[arg-type]
+        if getattr(self.resolved.base, "model_takes", None) != "one":
+            return batches
+        # A model that embeds one element at a time is called with one at a time.
+        return (
+            Batch(part) for batch in batches for part in (batch.inputs if isinstance(batch.inputs, tuple) else [batch.inputs])
+        )
 
     def evaluate(self, part: Examples | Callable[[], Iterable[Batch]], *, also: Iterable[Accumulator] = ()) -> dict[str, float]:
         """The base loss and the task's metrics of the model as it stands; `also` is fed with the same outputs."""
@@ -200,8 +236,10 @@ class Assembly:
         if callable(part):
             batches = part()
         else:
-            batches = eval_batches(part, batch_size=EVALUATION_BATCH, workers=self.parts.job.workers, seed=self.parts.job.seed)
-        metrics = make_metrics(task.metrics if task else (), target_scale=self.parts.target_scale)
+            job = self.parts.job
+            batches = eval_batches(part, batch_size=evaluation_size(part), workers=job.workers, seed=job.seed)
+        names = metric_names(task, self.facts.sample.targets, self.resolved.base)
+        metrics = make_metrics(names, target_scale=self.parts.meaning.target_scale)
         base, precision = self.resolved.base, self.step.precision
         return evaluate(self.step.model, batches, objective=base, metrics=metrics, also=also, precision=precision)
 
@@ -253,8 +291,22 @@ class Assembly:
     def _confusion(self, counts: list[list[int]], part: str) -> Confusion | None:
         if not counts:
             return None
-        names = self.parts.classes or []
+        names = self.parts.meaning.classes or []
         return Confusion(part, names if len(names) == len(counts) else [str(index) for index in range(len(counts))], counts)
+
+
+def parameter_norm(model: nn.Module) -> Tensor:
+    """The global L2 norm of the parameters that train, a scalar on their device."""
+    with torch.no_grad():
+        norms = torch._foreach_norm([p.detach() for p in model.parameters() if p.requires_grad])
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+        return norm
+
+
+def evaluation_size(examples: Examples) -> int:
+    """Samples per batch of an evaluation: fewer where a sample is large, whose activations would fill the memory."""
+    leaves = tree_leaves(examples.batch(torch.zeros(1, dtype=torch.int64)).inputs)
+    return max(min(EVALUATION_BATCH, EVALUATION_NUMBERS // max(sum(leaf.numel() for leaf in leaves), 1)), 1)
 
 
 def device_of(name: str) -> torch.device:

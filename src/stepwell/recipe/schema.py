@@ -127,7 +127,7 @@ def technique_from(value: Any, *, path: str, slot: Slot | None = None, role: str
         JobError: unknown name, another slot's, or settings that it doesn't take.
 
     >>> technique_from({"name": "mixup", "alpha": 1}, path="recipe.techniques[0]")
-    Mixup(alpha=1.0, num_classes=None)
+    Mixup(alpha=1.0, probability=1.0, num_classes=None)
     """
     where = place_of(value) or place
     if isinstance(value, type) and hasattr(value, "technique_id"):
@@ -211,7 +211,14 @@ def source_from(value: Any, *, place: str | None = None) -> Any:
             fix=nearest(name, SOURCES),
             where=place_of(mapping, "source"),
         )
-    settings = settings_from(mapping, fields_of(SOURCES[name]), path="data", besides=("source",))
+    fields = fields_of(SOURCES[name])
+    if "data" in fields and isinstance(mapping.get("data"), (str, Mapping)):
+        # A source inside a source; what is an object already is checked as any other value.
+        rest = {key: field for key, field in fields.items() if key != "data"}
+        settings = settings_from(mapping, rest, path="data", besides=("source", "data"))
+        settings["data"] = source_from(mapping["data"], place=place_of(mapping, "data"))
+    else:
+        settings = settings_from(mapping, fields, path="data", besides=("source",))
     return make(SOURCES[name], settings, mapping, path="data")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,19 @@ from stepwell.engine.metrics import make_metrics
 from stepwell.engine.run_folder import RunFolder
 from stepwell.engine.storage import read_json
 from stepwell.models import registry
-from stepwell.recipe.blame import blaming
+from stepwell.recipe.blame import blaming, written_as
 from stepwell.recipe.compatibility import check_recipe
-from stepwell.recipe.delivered import Delivered, load_delivered
+from stepwell.recipe.delivered import Delivered, load_delivered, rebuilding
 from stepwell.recipe.explain import explanation
 from stepwell.recipe.files import read_job
+from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job
 from stepwell.recipe.preflight import preflight
 from stepwell.recipe.record import run_and_record, start_folder
 from stepwell.recipe.resolve import Derived
-from stepwell.recipe.run import EVALUATION_BATCH, Assembly, Ingredients, Run, device_of
-from stepwell.recipe.tasks import task_of
+from stepwell.recipe.run import Assembly, Ingredients, Meaning, Run, device_of, evaluation_size
+from stepwell.recipe.schedule_view import Course, courses
+from stepwell.recipe.tasks import metric_names, objective_for, outputs_of, task_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,7 +65,8 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
     """
     place = _base(job, base)
     loaded, parts = _prepare(job, place)
-    folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded), base=str(place))
+    facts = _initialised(parts, place)
+    folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded), base=str(place), **facts)
     return _run(parts, loaded, folder, progress, begun=False)
 
 
@@ -114,20 +118,24 @@ def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None
     return EvalReport(result["steps"], 0.0, metrics, split=split, weights=delivered.description.get("weights", "trained"))
 
 
-def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = None) -> DataFrame:
+def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = None, samples: int = 0) -> DataFrame:
     """Predictions of a finished run's model for a new file: unseen categories are allowed, columns in any order.
 
     Args:
         data: a file of the job's kind; targets aren't needed.
-        out: where to write the predictions as CSV, or None.
+        out: where to write the predictions as CSV, or None; masks go into an .npz file, under the key "masks".
+        samples: passes with dropout left on (Monte-Carlo dropout), from 2 up; adds columns with the spread of the
+            passes and the entropy of their mean. 0 for one pass without dropout.
 
     Returns:
-        One row per row of the file: class and probabilities, or the value in original units.
+        One row per row of the file: class and probabilities, or the value in original units; of several tasks each
+        one's columns with its name in front; each class's share of an image's pixels; an embedding, or the distances
+        in a pair or triplet.
     """
     import pandas as pd
     import torch
 
-    from stepwell.core.slots import call_model
+    from stepwell.core.batch import tree_leaves, tree_map
     from stepwell.engine.evaluate import evaluating
 
     if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
@@ -139,28 +147,67 @@ def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = No
     delivered = load_delivered(Path(folder))
     preparation = delivered.preparation
     examples = preparation.examples_from(data, with_targets="ignored")
-    outputs = []
-    with evaluating(delivered.model):
-        for batch in eval_batches(examples, batch_size=EVALUATION_BATCH):
-            outputs.append(call_model(delivered.model, batch.inputs))
-    frame = pd.DataFrame(preparation.decode(torch.cat(outputs)))
-    if out is not None:
-        from stepwell.engine.storage import write_bytes
+    batches = eval_batches(examples, batch_size=evaluation_size(examples))
+    if samples:
+        from stepwell.recipe.uncertainty import kind_of, predict_uncertainty, uncertainty_columns
 
-        write_bytes(Path(out), frame.to_csv(index=False).encode())
+        kind = kind_of(preparation.task)
+        found = predict_uncertainty(delivered.model, batches, kind=kind, samples=samples)
+        frame, outputs = pd.DataFrame(uncertainty_columns(preparation, found)), found.mean
+    else:
+        with evaluating(delivered.model):
+            parts = [outputs_of(preparation.task, delivered.model, batch.inputs) for batch in batches]
+        columns = iter([torch.cat(leaves) for leaves in zip(*map(tree_leaves, parts), strict=True)])
+        outputs = tree_map(lambda _: next(columns), parts[0])
+        frame = pd.DataFrame(preparation.decode(outputs))
+    if out is not None:
+        _write(Path(out), frame, preparation.arrays(outputs) if Path(out).suffix == ".npz" else {})
     return frame
+
+
+def _write(out: Path, frame: DataFrame, arrays: dict[str, Any] | None) -> None:
+    """Predictions as CSV, or the arrays of an .npz file."""
+    import io
+
+    import numpy as np
+
+    from stepwell.engine.storage import write_bytes
+
+    if arrays is None:
+        raise JobError(
+            f"{out.name} ends in .npz, but these predictions are columns", expected="masks to write", fix="Give a .csv file"
+        )
+    if not arrays:
+        write_bytes(out, frame.to_csv(index=False).encode())
+        return
+    held = io.BytesIO()
+    np.savez_compressed(held, **arrays)
+    write_bytes(out, held.getvalue())
 
 
 def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
     """What a job would do: the loop with each technique on its line, derived values with reasons, parameter groups."""
     _, parts = _prepare(job, _base(job, base))
+    _initialised(parts, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
         return Explanation(explanation(Assembly(parts)))
+
+
+def schedule(job: Job, *, base: str | Path | None = None, points: int = 400) -> list[Course]:
+    """The values that every scheduled field will have, without a step being taken; empty where the recipe has no schedule.
+
+    Args:
+        points: most steps at which values are given.
+    """
+    _, parts = _prepare(job, _base(job, base))
+    with blaming(job, "recipe", "model", "data", "device"):
+        return courses(Assembly(parts), points=points)
 
 
 def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
     """Build everything and take one step on a copy, leaving no trace on disk."""
     _, parts = _prepare(job, _base(job, base))
+    _initialised(parts, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
         assembly = Assembly(parts)
         preflight(assembly)
@@ -182,7 +229,7 @@ def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
 
 def _base(job: Job, base: str | Path | None) -> Path:
     """Where relative data paths start: the job's folder if the data is there, else the working directory."""
-    path = getattr(job.data, "path", None)
+    path = getattr(getattr(job.data, "data", job.data), "path", None)  # of a source inside a source: its own
     if base is None or (path is not None and not Path(base, path).exists() and Path(path).exists()):
         return Path.cwd()
     return Path(base).resolve()
@@ -200,9 +247,15 @@ def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
     with blaming(job, "recipe", "task"):
         check_recipe(job.recipe, task=job.task)
     loaded = _load_data(job, base)
+    derived = [Derived("data", dict(loaded.num_rows), "rows of each part")]
+    if job.recipe.objective is None and job.task == "multi_task":
+        own = objective_for(loaded.preparation.target.tasks)
+        derived.append(Derived("recipe.objective", own, "each target's own objective, all of the same weight"))
+        written = getattr(job, "_written", None)
+        job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, objective=own))
+        job = job if written is None else written_as(job, written)
     with blaming(job, "model"):
         model = _built(job, loaded.signature)
-    derived = [Derived("data", dict(loaded.num_rows), "rows of each part")]
     derived.append(Derived("model.outputs", loaded.signature.num_outputs, f"what the task {job.task} needs"))
     parts = Ingredients(
         job,
@@ -210,14 +263,23 @@ def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
         loaded.train,
         loaded.validation if loaded.validation is not None and len(loaded.validation) else None,
         loaded.test,
-        num_outputs=loaded.signature.num_outputs,
-        target_scale=float(getattr(loaded.preparation, "target_scale", 1.0) or 1.0),
-        classes=loaded.classes,
-        vocabulary=getattr(loaded, "vocabulary", None),
-        padding=getattr(loaded, "padding", None),
+        meaning=Meaning(
+            num_outputs=loaded.signature.num_outputs,
+            target_scale=loaded.preparation.target_scale,
+            classes=loaded.classes,
+            vocabulary=loaded.vocabulary,
+            padding=loaded.padding,
+        ),
+        sampling=job.data.sampling,
         derived=derived,
     )
     return loaded, parts
+
+
+def _initialised(parts: Ingredients, base: Path) -> dict[str, Any]:
+    """Load the weights that a new run starts from; what goes into its manifest. A resumed run has its own."""
+    with blaming(parts.job, "init_from"):
+        return initialised(parts, base)
 
 
 def _built(job: Job, signature: Any) -> Any:
@@ -247,6 +309,7 @@ def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[st
     return {
         "format": 1,
         "model": {"name": job.model.name, "settings": job.model.settings},
+        "techniques": rebuilding(assembly.resolved.techniques),
         "signature": loaded.signature.to_dict(),
         "preparation": loaded.preparation.to_dict(),
         "task": job.task,
@@ -297,17 +360,22 @@ def _require_same_data(manifest: dict[str, Any], loaded: Any, folder: str | Path
 
 
 def _evaluate(delivered: Delivered, examples: Any, job: Job) -> dict[str, float]:
+    import torch
+
     from stepwell.core.callable_loss import as_objective
     from stepwell.core.catalog import lookup
 
     task = task_of(delivered.description["task"])
     chosen = job.recipe.objective
+    preparation = delivered.preparation
+    if chosen is None and task.name == "multi_task":
+        chosen = lookup("multi_task").factory(tasks=objective_for(preparation.target.tasks)["tasks"])
     objective = as_objective(chosen) if chosen is not None else lookup(task.objective).factory()
-    scale = float(getattr(delivered.preparation, "target_scale", 1.0) or 1.0)
+    names = metric_names(task, examples.batch(torch.arange(1)).targets, objective)
     model = delivered.model.to(device_of(job.device))
     return evaluate_model(
         model,
-        eval_batches(examples, batch_size=EVALUATION_BATCH),
+        eval_batches(examples, batch_size=evaluation_size(examples)),
         objective=objective,
-        metrics=make_metrics(task.metrics, target_scale=scale),
+        metrics=make_metrics(names, target_scale=preparation.target_scale),
     )

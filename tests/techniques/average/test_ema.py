@@ -118,6 +118,56 @@ def test_flat_memory_gives_the_bits_of_ordinary_parameters(when: str) -> None:
     assert len(averages[1]._spans) < len(averages[0]._spans)
 
 
+class Pair(nn.Module):
+    """Two weights in one buffer, with so many elements before, between and none behind them."""
+
+    def __init__(self, before: int, between: int) -> None:
+        super().__init__()
+        self.buffer_of_both = torch.full((before + 6 + between + 4,), math.nan)
+        self.first = nn.Parameter(self.buffer_of_both[before : before + 6].view(2, 3))
+        self.second = nn.Parameter(self.buffer_of_both[before + 6 + between :].view(4))
+
+
+@pytest.mark.parametrize(("before", "between", "num_spans"), [(0, 0, 1), (32, 0, 1), (32, 10, 1), (32, 15, 1), (32, 16, 2)])
+def test_weights_less_than_16_elements_apart_are_averaged_in_one_go_wherever_they_begin(
+    before: int, between: int, num_spans: int
+) -> None:
+    model = Pair(before, between)
+    nn.init.constant_(model.first, 0.0), nn.init.constant_(model.second, 0.0)
+    average = Ema(decay=0.5)(model)
+    for first, second in ((4.0, -1.0), (8.0, -12.0)):
+        nn.init.constant_(model.first, first), nn.init.constant_(model.second, second)
+        average.update()
+    assert len(average._spans) == num_spans
+    torch.testing.assert_close(average.tensors["first"], torch.full((2, 3), 2 / 11 * 4 + 9 / 11 * 8))
+    torch.testing.assert_close(average.tensors["second"], torch.full((4,), 2 / 11 * -1 + 9 / 11 * -12))
+
+
+def test_a_weight_that_is_a_single_number_is_averaged() -> None:
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    average = Ema(decay=0.5)(model)
+    for value in (4.0, 8.0):
+        nn.init.constant_(model.scale, value)
+        average.update()
+    assert average.tensors["scale"].item() == pytest.approx(2 / 11 * 4 + 9 / 11 * 8)
+
+
+def test_the_first_update_copies_even_where_the_difference_is_beyond_float32() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 3e38)
+    average = Ema(decay=0.9)(model)
+    nn.init.constant_(model.weight, -3e38)
+    average.update()
+    assert torch.equal(average.tensors["weight"], model.weight)
+
+
+def test_averaging_starts_with_the_first_step_when_no_start_is_given() -> None:
+    average = EmaAverage(nn.Linear(1, 1), decay=0.5)
+    average.update(Clock(steps=1))
+    assert average.ready
+
+
 def test_swapping_leaves_padding_and_neighbours_in_a_flat_buffer_alone() -> None:
     model = Net()
     buffers = lay_out_flat(model)

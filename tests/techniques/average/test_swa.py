@@ -243,3 +243,16 @@ def test_a_mask_with_infinite_entries_is_copied() -> None:
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: str) -> None:
     with pytest.raises(JobError, match=rf"swa\.{field}"):
         Swa(**settings)  # type: ignore[arg-type]
+
+
+def test_statistics_that_are_held_are_not_estimated_anew() -> None:
+    from stepwell.core.freezing import allow_holding, hold_statistics, set_held
+
+    norms = [nn.BatchNorm1d(1) for _ in range(3)]
+    for norm in norms:
+        norm.running_mean.fill_(7.0)
+    hold_statistics(norms[:1])
+    allow_holding(norms[1])
+    set_held(norms[1], True)
+    estimate_batch_norm_(nn.Sequential(*norms), [Batch(torch.tensor([[1.0], [3.0]])), Batch(torch.tensor([[5.0], [7.0]]))])
+    assert [norm.running_mean.item() == 7.0 for norm in norms] == [True, True, False]

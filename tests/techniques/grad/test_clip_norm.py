@@ -70,6 +70,12 @@ def test_a_gradient_within_the_limit_keeps_its_bits() -> None:
         assert torch.equal(mine.grad, other.grad)  # type: ignore[arg-type]
 
 
+def test_a_gradient_of_exactly_the_limit_is_not_counted_as_clipped() -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    assert ClipNorm(max_norm=5.0)([weight])["clipped"].item() == 0.0
+
+
 def test_an_infinite_limit_only_measures() -> None:
     ours, theirs = twins(300.0)
     measured = ClipNorm(max_norm=math.inf)(ours)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
 from stepwell.core.randomness import Rng, seeded_defaults
+from stepwell.techniques.model import activation_checkpointing
 from stepwell.techniques.model.activation_checkpointing import ActivationCheckpointing, repeated_blocks
 
 
@@ -149,6 +150,47 @@ def test_only_blocks_with_insides_that_repeat_are_found() -> None:
     assert repeated_blocks(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))) == []
     outer = nn.Sequential(nn.Sequential(block(), block()), nn.Sequential(block(), block()))
     assert repeated_blocks(outer) == list(outer)
+
+
+def test_a_block_that_stands_alone_is_not_a_repeated_one() -> None:
+    assert repeated_blocks(nn.Sequential(block(), nn.Linear(6, 6))) == []
+
+
+def calls_of(model: nn.Sequential) -> list[int]:
+    """Which modules of a chain run, in order, through a forward and a backward pass."""
+    order: list[int] = []
+    for place, module in enumerate(model):
+        module.register_forward_pre_hook(lambda *given, place=place: order.append(place))
+    model(torch.ones(4, 6, requires_grad=True)).sum().backward()
+    return order
+
+
+def test_a_chain_is_cut_into_even_segments_and_the_last_is_run_again_first() -> None:
+    linear = nn.Sequential(*(nn.Linear(6, 6) for _ in range(7)))
+    model = ActivationCheckpointing(segments=3)(linear, Rng(0))
+    # 7 modules in 3 segments end at 7/3, 14/3 and 7: rounded 2, 5, 7.
+    assert calls_of(model) == [0, 1, 2, 3, 4, 5, 6, *(5, 6), *(2, 3, 4), *(0, 1)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "num_segments"), [(2, 2), (4, 2), (5, 3), (9, 3), (10, 4)])
+def test_without_a_number_there_are_as_many_segments_as_the_root_of_the_length_rounded_up(
+    length: int, num_segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return torch.utils.checkpoint.checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(activation_checkpointing, "checkpoint", counted)
+    model = ActivationCheckpointing()(nn.Sequential(*(nn.Linear(6, 6) for _ in range(length))), Rng(0))
+    model(torch.ones(4, 6))
+    assert len(calls) == num_segments
+
+
+def test_a_sequential_of_one_module_is_no_chain() -> None:
+    with pytest.raises(JobError, match="no repeated blocks"):
+        ActivationCheckpointing()(nn.Sequential(nn.Linear(6, 6)), Rng(0))
 
 
 def test_a_chosen_module_inside_another_is_not_wrapped_again() -> None:

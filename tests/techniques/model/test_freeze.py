@@ -90,3 +90,24 @@ def test_freezing_everything_is_refused() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(JobError, match="freeze"):
         Freeze(**settings)
+
+
+def test_a_parameter_that_unfreezing_decides_about_is_refused_in_either_order() -> None:
+    from stepwell.techniques import Unfreezing
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    Freeze(patterns=["0"])(model, Rng(0))
+    Unfreezing(modules=["2", "1"])(model, Rng(0))
+    with pytest.raises(JobError, match=r"freeze and unfreezing both decide when 0\.weight is trained"):
+        Unfreezing(modules=["2", "0"])(model, Rng(0))
+    with pytest.raises(JobError, match=r"unfreezing and freeze both decide when 1\.weight is trained"):
+        Freeze(patterns=["1"])(model, Rng(0))
+
+
+def test_a_second_run_of_the_same_model_may_decide_anew() -> None:
+    from stepwell.engine.train_step import TrainStep
+    from stepwell.techniques import CrossEntropy, Sgd, Unfreezing
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    for technique in (Freeze(patterns=["0"]), Unfreezing(modules=["1", "0"], every="2 steps")):
+        TrainStep(model, objective=CrossEntropy(), optimizer=Sgd(), techniques=[technique])

@@ -99,6 +99,27 @@ def test_statistics_stand_still_until_their_part_joins() -> None:
     assert moved == ["2", "12", "012"]
 
 
+def test_a_norm_takes_the_model_s_mode_at_the_step_that_it_joins_and_not_before() -> None:
+    technique = Unfreezing(modules=["2", "1", "0"], every="5 steps")
+    model = technique(net(), Rng(0)).train()
+    technique.at(model, Clock(0), None)
+    model(torch.ones(4, 3))  # whoever waits is put into evaluation mode by its first batch
+    assert [block[1].training for block in model] == [False, False, True]
+    technique.at(model, Clock(5), None)
+    assert [block[1].training for block in model] == [False, True, True]
+    model.eval()
+    technique.at(model, Clock(10), None)
+    assert [block[1].training for block in model] == [False, False, False]
+
+
+def test_another_horizon_means_other_times_for_the_same_model() -> None:
+    technique, model = Unfreezing(), net()
+    technique.at(model, Clock(10), Horizon.of("100 steps"))
+    assert trained(model) == "12"
+    technique.at(model, Clock(10), Horizon.of("50 steps"))
+    assert trained(model) == "012"
+
+
 def test_statistics_can_go_on_averaging() -> None:
     technique = Unfreezing(norm_statistics="updated")
     model = technique(net(), Rng(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stepwell.core.batch import Batch
-from stepwell.core.errors import DataError
+from stepwell.core.errors import DataError, JobError
 from stepwell.techniques.objective.bce import Bce, bce_sum
 
 
@@ -86,3 +87,54 @@ def test_terms_and_counts_of_a_batch_are_those_of_its_parts(shape: tuple[int, ..
     assert whole.unit == unit
     torch.testing.assert_close(sum(Bce().terms(part.inputs, part)["bce"].sum for part in parts), whole.sum, rtol=1e-12, atol=0)
     torch.testing.assert_close(sum(Bce().counts(part)[unit] for part in parts), Bce().counts(batch)[unit], rtol=1e-12, atol=0)
+
+
+def test_a_positive_weight_of_three_worked_by_hand() -> None:
+    # sigmoid(log 3) = 3/4: three times log 4/3 where the target is 1, log 4 where it is 0; still two samples.
+    outputs = torch.full((2,), math.log(3))
+    made, batch = Bce(positive_weight=3.0), Batch(outputs, torch.tensor([1, 0]))
+    assert made.terms(outputs, batch)["bce"].sum.item() == pytest.approx(3 * math.log(4 / 3) + math.log(4), rel=1e-6)
+    assert made.counts(batch) == {"samples": 2}
+
+
+@pytest.mark.parametrize("weight", [0.5, [2.0, 1.0, 0.25]])
+def test_positive_weights_are_those_of_torch(weight: Any) -> None:
+    scores, truth, weights = draws(6, 3), draws(6, 3, seed=1).sigmoid(), draws(6, seed=2).abs()
+    batch = Batch(scores, truth, weights)
+    factors = torch.tensor(weight, dtype=torch.float64)
+    expected = F.binary_cross_entropy_with_logits(scores, truth, weight=weights[:, None], pos_weight=factors, reduction="sum")
+    torch.testing.assert_close(Bce(positive_weight=weight).terms(scores, batch)["bce"].sum, expected)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1, [1.0, 1.0, 1.0]])
+def test_a_positive_weight_of_one_has_the_bits_of_none(weight: Any) -> None:
+    gradients = []
+    for made in (Bce(), Bce(positive_weight=weight)):
+        scores = draws(6, 3).float().requires_grad_()
+        made.terms(scores, Batch(scores, draws(6, 3, seed=1).sigmoid()))["bce"].sum.backward()
+        gradients.append(scores.grad)
+    assert torch.equal(*gradients)  # type: ignore[arg-type]
+
+
+def test_one_positive_weight_in_a_list_is_that_of_one_target_per_sample() -> None:
+    scores, batch = draws(6), Batch(draws(6), torch.tensor([1, 0, 1, 1, 0, 1]))
+    listed, plain = (Bce(positive_weight=weight).terms(scores, batch)["bce"].sum for weight in ([2.0], 2.0))
+    assert torch.equal(listed, plain)
+
+
+@pytest.mark.parametrize(("outputs", "weights"), [((4, 3), [1.0, 2.0]), ((4,), [1.0, 2.0]), ((4, 1), [1.0, 2.0])])
+def test_another_number_of_positive_weights_than_labels_is_refused(outputs: tuple[int, ...], weights: list[float]) -> None:
+    with pytest.raises(JobError, match=r"^bce\.positive_weight holds 2 weights, but the model has [31] outputs"):
+        Bce(positive_weight=weights).terms(torch.zeros(outputs), Batch(torch.zeros(4), torch.zeros(outputs)))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan, [], [1.0, 0.0], [1.0, math.nan], "2", ["2"]])
+def test_a_positive_weight_out_of_range_is_refused(weight: Any) -> None:
+    with pytest.raises(JobError, match=r"^bce\.positive_weight is"):
+        Bce(positive_weight=weight)
+
+
+def test_an_empty_batch_counts_nothing_and_costs_nothing() -> None:
+    batch = Batch(torch.zeros(0, 2), torch.zeros(0))
+    assert Bce().counts(batch) == {"samples": 0}
+    assert Bce().terms(torch.zeros(0), batch)["bce"].sum.item() == 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stepwell.core.batch import Batch
 from stepwell.core.errors import DataError, JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
 from stepwell.core.slots import Objective
 from stepwell.techniques.batch.mixup import Mixup
@@ -124,6 +125,14 @@ def test_sample_weights_and_class_weights_multiply(soft: str) -> None:
     torch.testing.assert_close(mine, expected, rtol=1e-12, atol=0)
 
 
+def test_a_sequence_s_weight_is_that_of_each_of_its_tokens() -> None:
+    outputs, targets, weights = draws(3, 4, 5), labels(3, 4), torch.tensor([1.0, 0.5, 3.0], dtype=torch.float64)
+    both = weights[:, None] * TABLE[targets]
+    expected = (F.cross_entropy(outputs.movedim(-1, 1), targets, reduction="none") * both).sum() / both.sum()
+    mine = loss(ClassWeights(CrossEntropy(), weights=WEIGHTS), outputs, Batch(outputs, targets, weights))
+    torch.testing.assert_close(mine, expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("soft", ["numbers", "mixed"])
 def test_micro_batches_give_the_gradient_of_the_whole(soft: str) -> None:
     inputs, targets = draws(32, 4), labels(32)
@@ -160,6 +169,27 @@ def test_balanced_weights_are_scikit_learn_s() -> None:
 
 def test_a_class_without_samples_gets_no_weight() -> None:
     assert balanced_weights([2, 0, 2]) == [1.0, 0.0, 1.0]
+
+
+def facts(class_counts: list[int] | None) -> DataFacts:
+    return DataFacts(4, 1, Batch(torch.zeros(1, 1), torch.tensor([0])), class_counts=class_counts)
+
+
+def test_balanced_weights_are_filled_in_from_the_classes_of_the_training_data() -> None:
+    value, reason = ClassWeights().completed(facts([1, 3]))["weights"]
+    assert value == [2.0, 2 / 3]
+    assert reason
+    assert ClassWeights(weights=[1.0, 5.0]).completed(facts([1, 3])) == {}
+
+
+def test_balanced_weights_need_classes() -> None:
+    with pytest.raises(JobError, match=r'class_weights\.weights is "balanced" but'):
+        ClassWeights().completed(facts(None))
+
+
+@pytest.mark.parametrize("weights", [[0.0, 1.0], [0.2, 0.3]])
+def test_a_class_may_weigh_nothing_and_the_scale_is_free(weights: list[float]) -> None:
+    assert ClassWeights(weights=weights).weights == weights
 
 
 def test_balanced_must_be_filled_in_first() -> None:

@@ -198,6 +198,22 @@ def test_a_teacher_of_other_classes_is_refused(batch: Batch) -> None:
         Distillation(CrossEntropy(), teacher=nn.Linear(4, 5).double())(layer(0), batch)
 
 
+def test_scores_of_a_single_class_are_refused_and_sequences_of_a_single_token_are_not(batch: Batch) -> None:
+    one = Distillation(CrossEntropy(), teacher=nn.Linear(4, 1).double())
+    with pytest.raises(JobError, match="two or more classes"):
+        one.terms(torch.zeros(6, 1, dtype=torch.float64), batch)
+    tokens = Batch(batch.inputs[:, None], batch.targets[:, None])
+    objective = Distillation(CrossEntropy(), teacher=layer(1), temperature=2.0, weight=0.5)
+    torch.testing.assert_close(loss(objective, layer(0), tokens), loss(objective, layer(0), batch))
+
+
+def test_the_teacher_follows_the_inputs_to_their_device(batch: Batch) -> None:
+    elsewhere = Batch(batch.inputs.to("meta"), batch.targets.to("meta"))
+    teacher = layer(1)
+    Distillation(CrossEntropy(), teacher=teacher).forward(layer(0).to("meta"), elsewhere)
+    assert {parameter.device.type for parameter in teacher.parameters()} == {"meta"}
+
+
 def test_the_student_cannot_be_its_own_teacher(batch: Batch) -> None:
     student = layer(0)
     with pytest.raises(JobError, match="another model"):

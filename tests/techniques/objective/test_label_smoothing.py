@@ -98,3 +98,8 @@ def test_a_label_that_is_no_class_is_refused() -> None:
 def test_an_epsilon_outside_its_range_is_refused(epsilon: float) -> None:
     with pytest.raises(JobError, match=r"label_smoothing\.epsilon"):
         LabelSmoothing(epsilon=epsilon)
+
+
+def test_with_nothing_to_spread_the_objective_is_the_same() -> None:
+    objective = CrossEntropy()
+    assert LabelSmoothing(epsilon=0.0)(objective) is objective

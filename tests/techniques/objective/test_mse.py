@@ -46,7 +46,7 @@ def test_shapes_that_would_broadcast_are_refused(outputs: tuple[int, ...], targe
 
 
 def test_sample_weights_multiply_every_value_of_their_sample() -> None:
-    batch = Batch(torch.zeros(2, 2), torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([2.0, 0.5]))
+    batch = Batch(torch.tensor([[2.0, 1.0], [4.0, 3.0]]), torch.tensor([[3.0, 3.0], [1.0, 4.0]]), torch.tensor([2.0, 0.5]))
     term = Mse().terms(batch.inputs, batch)["mse"]
     assert term.sum.item() == 2 * 5 + 0.5 * 10
     assert float(Mse().counts(batch)["values"]) == 5.0

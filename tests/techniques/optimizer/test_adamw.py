@@ -60,3 +60,11 @@ def test_a_parameter_without_gradient_is_left_alone() -> None:
 def test_values_outside_their_range_are_refused_by_name(settings: dict[str, object]) -> None:
     with pytest.raises(JobError, match=rf"adamw\.{next(iter(settings))}"):
         AdamW(**settings)  # type: ignore[arg-type]
+
+
+def test_a_rate_of_0_leaves_the_weights_and_none_of_the_limits_is_refused() -> None:
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.ones_like(layer.weight)
+    AdamW(layer.parameters(), lr=0.0, betas=(0.0, 0.0), weight_decay=0.0).step()
+    assert torch.equal(before, layer.weight.detach())

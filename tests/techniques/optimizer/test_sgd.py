@@ -61,3 +61,17 @@ def test_values_outside_their_range_are_refused_by_name(settings: dict[str, floa
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(JobError, match=r"sgd\.nesterov"):
         Sgd(momentum=0.0, nesterov=True)
+
+
+def test_a_rate_of_0_leaves_the_weights_and_none_of_the_limits_is_refused() -> None:
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.ones_like(layer.weight)
+    Sgd(layer.parameters(), lr=0.0, momentum=0.0, dampening=1.0, weight_decay=0.0).step()
+    assert torch.equal(before, layer.weight.detach())
+
+
+def test_nesterov_with_dampening_is_refused_and_without_it_is_not() -> None:
+    with pytest.raises(JobError, match=r"sgd\.nesterov"):
+        Sgd(momentum=0.9, dampening=0.5, nesterov=True)
+    assert Sgd(momentum=0.5, nesterov=True).nesterov

@@ -88,6 +88,12 @@ def test_half_a_cosine_between_two_knots_is_half_way_in_the_middle() -> None:
     assert [value(done) for done in (0, 2, 3, 6)] == pytest.approx([1.0, 0.75, 0.5, 0.0])
 
 
+@pytest.mark.parametrize("width", [0.5, 1.0])
+def test_knots_may_be_less_than_one_unit_apart(width: float) -> None:
+    value = anneal_through([Knot(0, 1.0), Knot(width, 0.0)], anneal="linear")
+    assert value(0.25) == 1 - 0.25 / width
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
@@ -110,3 +116,16 @@ def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: st
 def test_a_warmup_that_leaves_no_room_for_three_phases_is_refused() -> None:
     with pytest.raises(JobError, match=r"one_cycle\.warmup is '60%'; expected at most 50 steps"):
         OneCycle(warmup="60%", phases="three")(Horizon.of("100 steps"))
+
+
+def test_a_warmup_of_exactly_the_limit_is_taken() -> None:
+    assert OneCycle(warmup="100%")(Horizon.of("10 steps")).drives[0].value(9) == 1.0
+    assert OneCycle(warmup="50%", phases="three")(Horizon.of("10 steps")).drives[0].value(4) == 1.0
+
+
+def test_the_limits_of_the_settings_are_taken() -> None:
+    rate, momentum = OneCycle(div_factor=1, final_div_factor=0.5, momentum_low=0.0, momentum_high=0.0)(
+        Horizon.of("10 steps")
+    ).drives
+    assert [rate.value(done) for done in (0, 2, 9)] == pytest.approx([1.0, 1.0, 2.0])
+    assert [momentum.value(done) for done in (0, 2, 9)] == [0.0, 0.0, 0.0]

@@ -138,3 +138,12 @@ def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest_name() -> No
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: str) -> None:
     with pytest.raises(JobError, match=rf"plateau\.{field}"):
         Plateau(**settings)  # type: ignore[arg-type]
+
+
+def test_the_limits_of_the_settings_are_taken() -> None:
+    assert course(Plateau(patience=0, cooldown=0, min_delta=0.0, floor=1.0)(HORIZON), [1.0, 2.0]) == [1.0, 1.0]
+    assert course(Plateau(patience=0, floor=0.0)(HORIZON), [1.0, 2.0]) == pytest.approx([1.0, 0.1])
+
+
+def test_nothing_is_held_against_a_run_before_its_first_evaluation() -> None:
+    assert course(Plateau(patience=1, factor=0.5)(HORIZON), [math.nan, math.nan]) == [1.0, 0.5]

@@ -59,7 +59,12 @@ def test_progress_is_counted_in_the_unit_of_the_budget() -> None:
 
 def test_a_warmup_as_long_as_the_budget_never_decays() -> None:
     (drive,) = WarmupCosine(warmup="4 steps")(Horizon.of("4 steps")).drives
-    assert [drive.value(done) for done in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [drive.value(done) for done in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_a_warmup_shorter_than_a_step_never_exceeds_the_peak() -> None:
+    (drive,) = WarmupCosine(warmup="10 samples")(Horizon.of("1000 samples", samples_per_step=50)).drives
+    assert drive.value(0) == 1.0
 
 
 def test_a_warmup_longer_than_the_budget_is_refused() -> None:
@@ -71,3 +76,8 @@ def test_a_warmup_longer_than_the_budget_is_refused() -> None:
 def test_a_floor_outside_the_unit_interval_is_refused(floor: float) -> None:
     with pytest.raises(JobError, match=r"warmup_cosine\.floor"):
         WarmupCosine(floor=floor)
+
+
+def test_a_floor_of_the_whole_peak_is_no_decay() -> None:
+    (drive,) = WarmupCosine(warmup="0 steps", floor=1.0)(Horizon.of("10 steps")).drives
+    assert [drive.value(done) for done in (0, 5, 10)] == [1.0, 1.0, 1.0]

@@ -10,7 +10,7 @@ from torch import nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, matched_names, norms_of, set_held
+from stepwell.core.freezing import allow_holding, claim, matched_names, norms_of, set_held
 from stepwell.core.randomness import Rng
 
 __all__ = ["Freeze", "freeze_"]
@@ -66,7 +66,7 @@ class Freeze:
         )
 
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
-        freeze_(model, self.patterns)
+        claim(model, freeze_(model, self.patterns), "freeze")
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise JobError(
                 f"freeze.patterns {self.patterns} covers every parameter",

@@ -9,7 +9,7 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_one_of
-from stepwell.core.initial_weights import Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
+from stepwell.core.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["KaimingInit", "kaiming_std"]
@@ -24,7 +24,14 @@ def kaiming_std(fan: int, nonlinearity: str = "relu", negative_slope: float = 0.
     return gain_of(nonlinearity, negative_slope) / math.sqrt(fan)
 
 
-@technique(id="kaiming_init", slot="model", stage="init", paper="He et al. 2015, arXiv:1502.01852")
+@technique(
+    id="kaiming_init",
+    slot="model",
+    stage="init",
+    paper="He et al. 2015, arXiv:1502.01852",
+    provides=("initial_weights",),
+    conflicts={"initial_weights": DRAWS_ANEW},
+)
 class KaimingInit:
     """Draw linear and convolution weights with standard deviation gain / sqrt(fan); set biases to 0.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from stepwell.core.check import require
 from stepwell.core.clock import Clock, Horizon, steps_of
 from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, matched_names, norms_of, set_held
+from stepwell.core.freezing import allow_holding, claim, matched_names, norms_of, set_held
 from stepwell.core.randomness import Rng
 
 __all__ = ["Stage", "Unfreezing", "thaw_steps"]
@@ -121,6 +121,8 @@ class Unfreezing:
     [(True, False), (False, False), (True, True)]
     """
 
+    thaws: ClassVar[bool] = True  # what is frozen now may train later: the optimizer must know all of it
+
     modules: list[str] | None = None
     every: str = "10%"
     stages: list[dict[str, Any]] | None = None
@@ -151,7 +153,7 @@ class Unfreezing:
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
         # Nothing is frozen yet: the optimizer is made next and must know everything that will ever train.
         for names in self._groups(model):
-            matched_names(model, names, "unfreezing")
+            claim(model, matched_names(model, names, "unfreezing"), "unfreezing")
             if self.norm_statistics == "frozen":
                 for norm in norms_of(model, names):
                     allow_holding(norm)

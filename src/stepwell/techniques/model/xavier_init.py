@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 from stepwell.core.catalog import technique
-from stepwell.core.initial_weights import Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
+from stepwell.core.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["XavierInit", "xavier_std"]
@@ -22,7 +22,14 @@ def xavier_std(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
     return gain * math.sqrt(2 / (fan_in + fan_out))
 
 
-@technique(id="xavier_init", slot="model", stage="init", paper="Glorot and Bengio 2010, PMLR 9:249-256")
+@technique(
+    id="xavier_init",
+    slot="model",
+    stage="init",
+    paper="Glorot and Bengio 2010, PMLR 9:249-256",
+    provides=("initial_weights",),
+    conflicts={"initial_weights": DRAWS_ANEW},
+)
 class XavierInit:
     """Draw linear and convolution weights with variance 2 / (fan_in + fan_out) times gain^2; set biases to 0.
 

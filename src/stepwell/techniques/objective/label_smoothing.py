@@ -90,4 +90,4 @@ class LabelSmoothing:
         require_between("label_smoothing.epsilon", self.epsilon, 0, 1, "The paper uses 0.1", ends="[)")
 
     def __call__(self, objective: Objective) -> Objective:
-        return _Smoothed(objective, self)
+        return objective if self.epsilon == 0 else _Smoothed(objective, self)

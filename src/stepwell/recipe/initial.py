@@ -1,0 +1,257 @@
+"""Weights to start from: those of another run, or of a file, by name and shape."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stepwell.core.catalog import Field
+from stepwell.core.errors import DataError, JobError, nearest
+from stepwell.recipe.places import place_of
+from stepwell.recipe.schema import mapping_at, settings_from
+
+__all__ = ["InitialWeights", "Started", "initial_weights_from", "initialised", "read_weights", "start_from_"]
+
+logger = logging.getLogger("stepwell.init_from")
+
+# Keys under which other trainers keep a state_dict among other things.
+_INSIDE = ("state_dict", "model_state_dict", "model")
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Where a model's first weights come from.
+
+    Args:
+        path: a run folder of stepwell's, a .safetensors file, or a .pt, .pth or .bin file with a state_dict.
+        excepted: names of modules or tensors that keep their own first values, shell wildcards allowed: a head of
+            another width. `except` in a job.
+    """
+
+    path: str
+    excepted: tuple[str, ...] = ()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As a job file has it."""
+        return {"path": self.path, "except": list(self.excepted)}
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was loaded, for the record.
+
+    Args:
+        path: where from.
+        sha256: of the file's bytes.
+        loaded: names of the tensors that were set.
+        kept: names of the model's tensors that were not, because they are excepted or the file has none of that name.
+        unused: names in the file that the model doesn't have.
+    """
+
+    path: str
+    sha256: str
+    loaded: list[str]
+    kept: list[str]
+    unused: list[str]
+
+    @property
+    def summary(self) -> str:
+        """In one line."""
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        parts += [f"{len(self.kept)} kept as they were ({_some(self.kept)})"] if self.kept else []
+        parts += [f"{len(self.unused)} of the file not used ({_some(self.unused)})"] if self.unused else []
+        return "; ".join(parts)
+
+
+def initial_weights_from(value: Any) -> InitialWeights | None:
+    """What stands under `init_from:`: a path, or {path: ..., except: [patterns]}.
+
+    Raises:
+        JobError: anything else.
+
+    >>> initial_weights_from({"path": "runs/a", "except": ["head"]})
+    InitialWeights(path='runs/a', excepted=('head',))
+    """
+    if value is None or isinstance(value, InitialWeights):
+        return value
+    if isinstance(value, (str, Path)):
+        value = {"path": str(value)}
+    example = "init_from: {path: runs/a1, except: [head]}"
+    mapping = mapping_at(value, path="init_from", example=example, place=place_of(value))
+    fields = {"path": Field("path", str, "runs/a1"), "except": Field("except", list[str], ["head"])}
+    settings = settings_from(mapping, fields, path="init_from")
+    if not settings.get("path"):
+        raise JobError("init_from has no path", expected="a path", fix=f"Write for example {example}", where=place_of(mapping))
+    return InitialWeights(settings["path"], tuple(settings.get("except", ())))
+
+
+def start_from_(model: nn.Module, spec: InitialWeights, *, base: Path) -> Started:
+    """Load weights into a model, in place.
+
+    Args:
+        model: not yet changed by techniques.
+        spec: where from, and what is left alone.
+        base: the folder that a relative path starts from; the working directory where nothing is there.
+
+    Raises:
+        DataError: the file is missing or holds no weights.
+        JobError: a pattern that matches nothing, a tensor of another shape that isn't excepted, or nothing to load.
+    """
+    file = weights_file(spec.path, base)
+    known, own = read_weights(file), model.state_dict()
+    excepted = _matched(own, spec.excepted)
+    wrong = [name for name in own if name in known and name not in excepted and known[name].shape != own[name].shape]
+    if wrong:
+        name = wrong[0]
+        raise JobError(
+            f"{name} has shape {tuple(own[name].shape)} in the model and {tuple(known[name].shape)} in {file.name}"
+            + (f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""),
+            expected="the same shapes, but for what is excepted",
+            fix=f"Leave it out: init_from: {{path: {spec.path}, except: [{name.rpartition('.')[0] or name}]}}",
+        )
+    loaded = [name for name in own if name in known and name not in excepted]
+    if not loaded:
+        first = next(iter(own), "")
+        raise JobError(
+            f"no tensor of {file.name} has the name of one in the model, such as {first!r}",
+            expected="the weights of a model of the same kind",
+            fix=f"For {first!r}: {nearest(first, known)}"[:400],
+        )
+    with torch.no_grad():
+        for name in loaded:
+            own[name].copy_(known[name])
+    started = Started(
+        str(spec.path),
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+        loaded,
+        [name for name in own if name not in loaded],
+        [name for name in known if name not in own],
+    )
+    missing = [name for name in started.kept if name not in excepted]
+    (logger.warning if missing or started.unused else logger.info)("init_from %s: %s", spec.path, started.summary)
+    return started
+
+
+def initialised(parts: Any, base: Path) -> dict[str, Any]:
+    """Start the model of a run's ingredients from its job's `init_from`; what goes into the run's manifest."""
+    from stepwell.recipe.resolve import Derived
+
+    spec = parts.job.init_from
+    if spec is None:
+        return {}
+    started = start_from_(parts.model, spec, base=base)
+    parts.derived.append(Derived("init_from", started.summary, f"sha256 {started.sha256[:12]}"))
+    return {"init_from": asdict(started)}
+
+
+def weights_file(path: str, base: Path) -> Path:
+    """The file of weights that a path names: a run folder's is model/model.safetensors.
+
+    Raises:
+        DataError: there is none.
+    """
+    places = [Path(base, Path(path).expanduser()), Path(path).expanduser()]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise DataError(
+            f"init_from names {str(path)!r}, which does not exist",
+            expected="a run folder or a file of weights",
+            fix="Check the path",
+        )
+    if found.is_file():
+        return found
+    inside = found / "model" / "model.safetensors"
+    if not inside.is_file():
+        begun = (found / "job.yaml").exists()
+        raise DataError(
+            f"{found} holds no model",
+            expected="the folder of a finished run, or a file of weights",
+            fix=f"Finish the run first: `stepwell resume {found}`" if begun else "Name another folder, or the file itself",
+        )
+    return inside
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name. Only tensors are read from a .pt file: nothing in it can run.
+
+    Raises:
+        DataError: another kind of file, a damaged one, or one without tensors.
+    """
+    suffix = file.suffix.lower()
+    found: Mapping[Any, Any]
+    if suffix == ".safetensors":
+        found = _safetensors(file)
+    elif suffix in (".pt", ".pth", ".bin"):
+        found = _torch_file(file)
+    else:
+        raise _unreadable(file, f"its name ends in {suffix!r}" if suffix else "its name has no ending")
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise _unreadable(file, "it holds no tensors by name")
+    # Written while the model was wrapped: every name then starts alike.
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _safetensors(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors: dict[str, Any] = load(file.read_bytes())
+    except SafetensorError as error:
+        raise _unreadable(file, f"it is damaged: {error}") from error
+    return tensors
+
+
+def _torch_file(file: Path) -> Mapping[Any, Any]:
+    try:
+        value = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        raise _unreadable(file, str(error).splitlines()[0][:150] if str(error) else type(error).__name__) from error
+    for key in _INSIDE:
+        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
+            value = value[key]
+    return value if isinstance(value, Mapping) else {}
+
+
+def _unreadable(file: Path, why: str) -> DataError:
+    return DataError(
+        f"{file.name} can't be read as weights ({why})",
+        expected="a .safetensors file, or a .pt file that holds a state_dict and nothing else",
+        fix="Save it anew: safetensors.torch.save_file(model.state_dict(), path), or torch.save(model.state_dict(), path)",
+    )
+
+
+def _matched(own: Mapping[str, Tensor], patterns: tuple[str, ...]) -> set[str]:
+    covered: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in own if any(fnmatchcase(part, pattern) for part in _prefixes(name))}
+        if not found:
+            known = dict.fromkeys(part for name in own for part in _prefixes(name))
+            raise JobError(
+                f"init_from.except has {pattern!r}, which matches no module or tensor of the model",
+                expected="the name of a module, or a pattern such as 'head*'",
+                fix=nearest(pattern, known),
+            )
+        covered |= found
+    return covered
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
