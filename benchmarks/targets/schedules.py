@@ -16,30 +16,26 @@ from benchmarks.targets.fitting import outputs, trained
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 # The rate that 20 constant epochs did best with among 0.01, 0.02, 0.05 and 0.1, on seed 100 and a part of the training images.
 CONSTANT: dict[str, Any] = {"objective": "cross_entropy", "optimizer": SGD | {"lr": 0.02}, "batch_size": 128}
+RISE_AND_FALL = {"name": "warmup_cosine", "warmup": "20%", "floor": 0.0}
+SMALL: dict[str, Any] = {
+    "optimizer": SGD | {"lr": 0.0125},
+    "schedule": RISE_AND_FALL,
+    "techniques": [{"name": "decay_groups"}],
+    "batch_size": 128,
+}
 LARGE: dict[str, dict[str, Any]] = {
-    # 16 times the batch: the rate of batch 128 times 16, reached over the first fifth (Goyal et al. 2017).
-    "scaled rate and warmup": {
-        "optimizer": SGD | {"lr": 0.05},
-        "schedule": {"name": "warmup_cosine", "warmup": "20%", "floor": 0.0},
-        "techniques": [{"name": "lr_scaling", "base_batch_size": 128}, {"name": "decay_groups"}],
-    },
-    "LAMB": {
-        "optimizer": {"name": "lamb", "lr": 0.02, "weight_decay": 0.01},
-        "schedule": {"name": "warmup_cosine", "warmup": "20%", "floor": 0.0},
-        "techniques": [{"name": "decay_groups"}],
-    },
-    "LARS": {
-        "optimizer": {"name": "lars", "lr": 10.0, "momentum": 0.9, "weight_decay": 5e-4, "trust_coefficient": 0.001},
-        "schedule": {"name": "warmup_cosine", "warmup": "20%", "floor": 0.0},
-        "techniques": [{"name": "decay_groups"}],
-    },
+    # The very recipe of batch 128, its rate times 16 (Goyal et al. 2017).
+    "scaled rate and warmup": SMALL | {"techniques": [*SMALL["techniques"], {"name": "lr_scaling", "base_batch_size": 128}]},
+    "LAMB": SMALL | {"optimizer": {"name": "lamb", "lr": 0.02, "weight_decay": 0.01}},
+    "LARS": SMALL | {"optimizer": {"name": "lars", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "trust_coefficient": 0.1}},
 }
 ABOUT = "Convnet of fewer than 100,000 parameters, 60,000 training images, 10,000 test images, no augmentation; paired seeds. "
 LARGE_ABOUT = (
     "MLP 256-128 on 60,000 Fashion-MNIST images, 20 epochs each, so batch 128 takes 9,380 steps and batch 2048 takes 600; "
-    "10,000 test images; paired seeds. Rates were chosen among three to four on seed 100."
+    "10,000 test images; paired seeds. Rates were chosen among two to five on seed 100. Batch 128 has the recipe of the scaled "
+    "rate; its best one, one_cycle up to 0.05, is beside it."
 )
-MLP = {"objective": "cross_entropy", "optimizer": SGD | {"lr": 0.05}, "schedule": "one_cycle", "batch_size": 128}
+MLP: dict[str, Any] = {"optimizer": SGD | {"lr": 0.05}, "schedule": "one_cycle", "batch_size": 128}
 
 
 @cache
@@ -61,7 +57,8 @@ def mlp_accuracy(name: str, seed: int) -> float:
     from stepwell.models.registry import build
 
     train, test = real_data.fashion_mnist("train"), real_data.fashion_mnist("t10k")
-    recipe = MLP if name == "batch 128" else {"objective": "cross_entropy", "batch_size": 2048, **LARGE[name]}
+    recipes = {"batch 128": SMALL, "batch 128, one_cycle": MLP}
+    recipe = recipes.get(name) or LARGE[name] | {"batch_size": 2048}
     model = build("mlp", Signature("vector", (784,), 10), {"hidden": [256, 128]}, seed=seed)
     data = (scaled(train.pixels).flatten(1), train.targets)
     model = trained(model, data, recipe=recipe, budget="20 epochs", seed=seed)
@@ -90,7 +87,8 @@ def _large(name: str, seeds: Sequence[int]) -> Finding:
     small = [mlp_accuracy("batch 128", seed) for seed in seeds]
     large = [mlp_accuracy(name, seed) for seed in seeds]
     differences = [100 * (ours - theirs) for ours, theirs in zip(large, small, strict=True)]
-    beside = {"batch 128": small, f"batch 2048, {name}": large}
+    best = [mlp_accuracy("batch 128, one_cycle", seed) for seed in seeds]
+    beside = {"batch 128": small, f"batch 2048, {name}": large, "batch 128 with one_cycle": best}
     return Finding(f"batch 2048 with {name} minus batch 128, points", differences, "at least", -0.5, LARGE_ABOUT, beside)
 
 

@@ -63,8 +63,8 @@ _USUAL: dict[str, dict[str, Any]] = {
     "inverse_sqrt": {"warmup": "2 steps"},
     "noam": {"d_model": 8, "warmup": "3 steps", "scale": 0.1},
     "plateau": {"patience": 0, "factor": 0.1, "min_delta": 10.0, "threshold": "absolute"},
-    "step": {"every": "2 steps", "gamma": 0.5},
-    "multistep": {"milestones": ["2 steps", "4 steps"], "gamma": 0.5},
+    "step": {"every": "1 steps", "gamma": 0.5},
+    "multistep": {"milestones": ["1 steps", "4 steps"], "gamma": 0.5},
     "target_reached": {"monitor": "loss", "value": 100.0, "mode": "min"},
     "validation_rising": {"patience": 1, "monitor": "loss"},
     "warm_restarts": {"first_cycle": "3 steps"},
@@ -141,11 +141,22 @@ def _beside_other_stops(id: str) -> dict[str, str]:
 # id -> {check: why it can't be made}.
 EXCEPTED: dict[str, dict[str, str]] = {
     **{id: _beside_other_stops(id) for id in _STOPS},
-    "new_head": {f"acts beside {id}": "of a head of the same shape both draw every weight, so nothing shows" for id in _INITIAL},
-    "plateau": {"acts beside target_reached": "the run ends before there are two evaluations to compare"},
+    "new_head": {
+        **{f"acts beside {id}": "of a head of the same shape both draw every weight, so nothing shows" for id in _INITIAL},
+        "acts beside fixup": "fixup sets the head to zero, whichever it is",
+    },
+    "residual_scaling": {"acts beside fixup": "fixup sets the last layers of branches to zero, and a scaled zero is zero"},
+    "freeze": {"acts beside lora": "lora holds all weights but its own already"},
+    "plateau": {
+        "acts beside target_reached": "the run ends before there are two evaluations to compare",
+        "acts beside validation_rising": "what makes one lower the rate makes the other end the run",
+    },
     "dropout": {"accumulates": _DRAWS},
     "stochastic_depth": {"accumulates": _DRAWS},
-    "frozen_norm_statistics": {"accumulates": "is about batch norm, whose " + _STATISTICS},
+    "frozen_norm_statistics": {
+        "accumulates": "is about batch norm, whose " + _STATISTICS,
+        "acts beside lora": "lora holds the statistics of what it freezes already",
+    },
     "sync_batch_norm": {
         "accumulates": _STATISTICS,
         "acts": "acts with several ranks; in one process it is batch norm",

@@ -164,11 +164,19 @@ def bare_activations(model: nn.Module) -> list[nn.Module]:
         id(child)
         for module in model.modules()
         if isinstance(module, nn.Sequential)
-        for child, after in itertools.pairwise(module)
+        for child, after in itertools.pairwise(_flattened(module))
         if isinstance(after, _DropoutNd)
     }
     names = itertools.takewhile(lambda item: item[0] != last, model.named_modules())
     return [module for _, module in names if isinstance(module, _ACTIVATIONS) and id(module) not in followed]
+
+
+def _flattened(module: nn.Sequential) -> list[nn.Module]:
+    """What a Sequential runs, one after the other, nested ones opened and what only reshapes left out."""
+    found: list[nn.Module] = []
+    for child in module:
+        found += _flattened(child) if isinstance(child, nn.Sequential) else [child]
+    return [child for child in found if not isinstance(child, (nn.Flatten, nn.Unflatten, nn.Identity))]
 
 
 def unreachable_dropout(model: nn.Module) -> list[str]:

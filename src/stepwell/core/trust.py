@@ -50,3 +50,13 @@ def mark_exempt(groups: list[dict[str, object]], weight_decay: float) -> None:
     """
     for group in groups:
         group["exempt"] = weight_decay > 0 and group["weight_decay"] == 0
+
+
+def norms_of(tensors: list[Tensor]) -> Tensor:
+    """The L2 norm of each tensor, (len,), on their device and in fp32 at least: 16 bits would overflow.
+
+    >>> norms_of([torch.full((4,), 60000.0, dtype=torch.float16), torch.zeros(2, dtype=torch.float16)]).tolist()
+    [120000.0, 0.0]
+    """
+    half = any(tensor.element_size() < 4 for tensor in tensors)
+    return torch.stack(torch._foreach_norm(tensors, 2, torch.float32 if half else None))

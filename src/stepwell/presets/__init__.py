@@ -14,7 +14,7 @@ def names() -> list[str]:
     """The names of all presets, sorted.
 
     >>> names()
-    ['image_small', 'transformer', 'tabular_large', 'tabular_small']
+    ['complete_configuration', 'eight_points', 'fine_tune', 'image_small', 'tabular_large', 'tabular_small', 'train_model', 'transformer']
     """
     files = importlib.resources.files(__name__).iterdir()
     return sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))

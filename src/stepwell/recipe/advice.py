@@ -32,6 +32,7 @@ class Situation:
         warms_up: whether the learning rate starts low.
         batch_size: samples per optimizer step. norm_batch: samples per forward pass.
         num_values: size of the model.
+        decays: whether any tensor's weight decay is above 0.
         attention, convolution, recurrent, batch_norm: whether the model has such layers.
     """
 
@@ -40,6 +41,7 @@ class Situation:
     batch_size: int = 32
     norm_batch: int = 32
     num_values: int = 0
+    decays: bool = True
     attention: bool = False
     convolution: bool = False
     recurrent: bool = False
@@ -108,7 +110,7 @@ ADVICE = (
     ),
     Advice(
         "decay of norms",
-        lambda s: (s.provides("decoupled_decay") or s.provides("l2_decay")) and not s.has("decay_groups"),
+        lambda s: s.decays and (s.provides("decoupled_decay") or s.provides("l2_decay")) and not s.has("decay_groups"),
         "norms and biases are decayed like weights; decay_groups leaves them out",
         "He et al. 2019, arXiv:1812.01187, section 3.1",
     ),
@@ -167,6 +169,7 @@ def situation_of(assembly: Assembly) -> Situation:
         batch_size=size,
         norm_batch=min(assembly.parts.job.recipe.micro_batch_size or size, size),
         num_values=sum(parameter.numel() for parameter in model.parameters()),
+        decays=any(group.get("weight_decay") for group in assembly.step.optimizer.param_groups),
         attention=any(isinstance(m, nn.MultiheadAttention) or type(m).__name__.endswith("Attention") for m in modules),
         convolution=any(isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for module in modules),
         recurrent=any(isinstance(module, nn.RNNBase) for module in modules),

@@ -242,6 +242,6 @@ RULES = (
         _has_two_averages,
         "two averages of the weights are in the recipe",
         "one average: it is what is evaluated and delivered",
-        "Leave all but one out",
+        "Leave all but one of ema, swa and schedule_free_adamw out (the last averages by itself)",
     ),
 )

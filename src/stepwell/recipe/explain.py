@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwell.core.catalog import record_of, settings_of
+from stepwell.core.catalog import STAGES, record_of, settings_of
 from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.recipe.advice import advice, situation_of
 from stepwell.recipe.formulas import FORMULAS
@@ -52,7 +52,10 @@ def _loop(assembly: Assembly) -> str:
         ]
 
     micro = job.recipe.micro_batch_size
-    lines = ["once, before the optimizer exists:", *(of("model", 4) or ["    the model as it is"])]
+    made = [item for item in resolved.techniques if (r := record_of(item)) is not None and r.slot == "model"]
+    made.sort(key=lambda item: STAGES.index(record_of(item).stage))  # type: ignore[union-attr]
+    before = [f"    {_line(item)}" for item in made]
+    lines = ["once, before the optimizer exists:", *(before or ["    the model as it is"])]
     lines += [f"each of {resolved.horizon.total_steps} optimizer steps:"]
     lines += ["    write schedule values", *of("schedule", 8)]
     lines += [f"    take the step's whole batch of {job.recipe.batch_size}, count its units", *of("batch", 8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.catalog import Field
+from stepwell.core.catalog import Field, record_of
 from stepwell.core.errors import DataError, JobError, nearest
+from stepwell.core.randomness import Rng
 from stepwell.recipe.places import place_of
 from stepwell.recipe.schema import mapping_at, settings_from
 
@@ -118,6 +120,12 @@ def start_from_(model: nn.Module, spec: InitialWeights, *, base: Path) -> Starte
             fix=f"Leave it out: init_from: {{path: {spec.path}, except: [{name.rpartition('.')[0] or name}]}}",
         )
     loaded = [name for name in own if name in known and name not in excepted]
+    if not loaded and len(excepted) == len(own):
+        raise JobError(
+            "init_from.except covers every tensor of the model",
+            expected="something left to load",
+            fix="Except the head alone, or leave init_from out",
+        )
     if not loaded:
         first = next(iter(own), "")
         raise JobError(
@@ -148,8 +156,30 @@ def initialised(parts: Any, base: Path) -> dict[str, Any]:
     if spec is None:
         return {}
     started = start_from_(parts.model, spec, base=base)
+    _refuse_redrawing(parts, spec, started.loaded)
     parts.derived.append(Derived("init_from", started.summary, f"sha256 {started.sha256[:12]}"))
     return {"init_from": asdict(started)}
+
+
+def _refuse_redrawing(parts: Any, spec: InitialWeights, loaded: list[str]) -> None:
+    """Refuse a technique that would draw anew what was just loaded; found by trying it on a copy."""
+    for item in parts.job.recipe.techniques:
+        record = record_of(item)
+        if record is None or record.slot != "model" or record.stage != "init":
+            continue
+        try:
+            drawn = item(copy.deepcopy(parts.model), Rng(0)).state_dict()
+        except Exception:  # whatever is wrong with it is said where it is applied
+            continue
+        own = parts.model.state_dict()
+        lost = [name for name in loaded if name in drawn and not torch.equal(drawn[name], own[name])]
+        if lost:
+            raise JobError(
+                f"{record.id} would draw {_some(lost)} anew, which init_from has loaded",
+                expected="weights from one of the two",
+                fix=f"Leave {record.id} out (of a preset: without: [{record.id}]), or name those tensors in init_from.except",
+                where=place_of(item),
+            )
 
 
 def weights_file(path: str, base: Path) -> Path:

@@ -10,7 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.core.batch import Tree, tree_leaves
 from stepwell.core.callable_loss import is_mean_over_samples
-from stepwell.core.errors import JobError, StepwellError
+from stepwell.core.catalog import record_of
+from stepwell.core.errors import DataError, JobError, StepwellError
 from stepwell.core.randomness import derive, seeded_defaults
 from stepwell.engine.evaluate import evaluating
 from stepwell.recipe.run import Assembly
@@ -42,6 +43,10 @@ def preflight(assembly: Assembly) -> None:
             ) from error
         objective.terms(outputs, batch)
         objective.counts(batch)
+    for item in resolved.techniques:
+        if hasattr(item, "check_times"):
+            item.check_times(step.model, resolved.horizon)
+    _refuse_no_probabilities(assembly)
     _refuse_lone_samples(assembly)
     _check_gradients(assembly)
     cut = assembly.parts.job.recipe.micro_batch_size is not None
@@ -108,6 +113,24 @@ def _refuse_broadcast(outputs: Tree, targets: Tree) -> None:
             expected="outputs and targets of one shape",
             fix="Give the loss outputs.squeeze(1), or targets of shape (N, 1)",
         )
+
+
+def _refuse_no_probabilities(assembly: Assembly) -> None:
+    """Class numbers under a loss on yes-or-no targets give a loss without a lower end, which trains without complaint."""
+    record = record_of(assembly.resolved.base)
+    if record is None or record.id not in ("bce", "binary_focal"):
+        return
+    for part in (assembly.parts.train, assembly.parts.validation):
+        targets = getattr(part, "targets", None)
+        if not isinstance(targets, Tensor) or targets.numel() == 0:
+            continue
+        low, high = (float(value) for value in torch.aminmax(targets.detach().float()))
+        if low < 0 or high > 1:
+            raise DataError(
+                f"targets of {record.id} hold {low if low < 0 else high:g}",
+                expected="yes or no: 0, 1, or probabilities between them",
+                fix="Write the positive class as 1 and the other as 0; for more than two classes use cross_entropy",
+            )
 
 
 def _refuse_lone_samples(assembly: Assembly) -> None:

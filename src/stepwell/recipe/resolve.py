@@ -141,8 +141,9 @@ def _completed(item: Any, facts: DataFacts, derived: list[Derived]) -> Any:
 def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: DataFacts, derived: list[Derived]) -> Plan:
     observers = {record_of(item).id: item for item in recipe.techniques if record_of(item) is not None}  # type: ignore[union-attr]
     early = observers.get("early_stopping")
-    for name in ("early_stopping", "target_reached"):
-        if name in observers and not facts.validated:
+    scheduled = record_of(recipe.schedule)
+    for name in ("early_stopping", "target_reached", "validation_rising", "plateau"):
+        if (name in observers or (scheduled is not None and scheduled.id == name)) and not facts.validated:
             raise JobError(
                 f"{name} is in the recipe but there is no validation data",
                 expected="validation data to watch",
@@ -150,9 +151,7 @@ def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: DataFacts, derived:
             )
     monitor = early.monitor if early is not None else "loss"
     deliver = "best" if early is not None else "last"
-    reason = (
-        "early_stopping restores the best weights" if early is not None else "no early_stopping: the schedule ends with the best"
-    )
+    reason = "early_stopping restores the best weights" if early is not None else "no early_stopping: the last weights"
     derived.append(Derived("deliver", deliver, reason))
     return Plan(
         horizon,
@@ -180,6 +179,9 @@ def _durations(item: Any, horizon: Horizon, derived: list[Derived]) -> None:
     for entry in dataclasses.fields(item):
         value = getattr(item, entry.name)
         if not isinstance(value, str) or not value[:1].isdigit():
+            continue
+        if record.id == "ema" and entry.name == "half_life" and item.decay is not None:
+            derived.append(Derived("ema.half_life", "not used", "ema.decay is given in its place"))
             continue
         try:
             steps = horizon.steps(value, name=f"{record.id}.{entry.name}")

@@ -123,8 +123,13 @@ def test_the_default_is_a_setting(settings: dict[str, Any], scheme: str, std: fl
     assert (found.scheme, found.std) == (scheme, pytest.approx(std))
 
 
-def test_a_module_that_nobody_knows_is_not_looked_past() -> None:
-    assert row(Code(), nn.Tanh()).follows == "unknown"
+class AvgPoolAndMore(Code):
+    """Of a name like those of torch's layers."""
+
+
+@pytest.mark.parametrize("between", [Code(), AvgPoolAndMore(), nn.Threshold(1.0, 2.0)])
+def test_a_module_that_nobody_knows_is_not_looked_past(between: nn.Module) -> None:
+    assert row(between, nn.Tanh()).follows == "unknown"
 
 
 def test_the_search_goes_on_outside_of_a_sequential_and_into_the_next() -> None:

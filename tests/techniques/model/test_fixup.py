@@ -64,6 +64,13 @@ def test_every_layer_and_activation_gets_a_bias_from_0_and_every_branch_a_multip
     assert {tuple(parameter.tolist()) for parameter in scales.values()} == {(1.0,)}
 
 
+def test_what_is_neither_a_layer_nor_an_activation_gets_no_bias() -> None:
+    branch = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1), nn.ReLU(), nn.Linear(2, 2))
+    model = Fixup()(nn.Sequential(Residual(branch), nn.Flatten(), nn.Linear(2, 1), nn.Softmax(dim=1)), Rng(0))
+    names = [name for name, _ in model.named_parameters() if name.endswith("fixup_bias")]
+    assert names == [f"{place}.fixup_bias" for place in ("0.branch.0", "0.branch.2", "0.branch.3", "2")]
+
+
 def test_it_computes_biases_before_and_the_multiplier_after() -> None:
     branch = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
     model = Fixup()(nn.Sequential(Residual(branch), nn.Linear(2, 1)), Rng(0))

@@ -320,3 +320,4 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 
 def test_the_ends_of_the_ranges_are_accepted() -> None:
     assert Lora(rank=1, alpha=1e6, dropout=0.0, train_also=[]).rank == 1
+    assert Lora(alpha=1e-3).alpha == 1e-3

@@ -77,3 +77,10 @@ def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: st
     with pytest.raises(JobError, match=rf"^noam\.{field} is"):
         Noam(**{"d_model": 4, **settings})  # type: ignore[arg-type]
     assert Noam(d_model=1).d_model == 1
+
+
+def test_a_warmup_may_be_less_than_one_of_its_unit() -> None:
+    (drive,) = Noam(d_model=4, warmup="0.5 epochs")(Horizon.of("2 epochs", steps_per_epoch=8)).drives
+    # Steps 1 to 16 with a warmup of 4 steps: the peak is step 4's.
+    values = [drive.value(done) for done in range(16)]
+    assert values.index(max(values)) == 3

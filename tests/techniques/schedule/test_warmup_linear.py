@@ -61,3 +61,8 @@ def test_a_warmup_longer_than_the_budget_is_refused() -> None:
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: str) -> None:
     with pytest.raises(JobError, match=rf"^warmup_linear\.{field} is"):
         WarmupLinear(**settings)  # type: ignore[arg-type]
+
+
+def test_a_warmup_with_a_fraction_of_a_step_never_goes_above_the_peak() -> None:
+    value = warmup_linear(2.0, warmup=2.5, total=10)
+    assert [value(done) for done in range(3)] == pytest.approx([0.8, 1.6, 2.0], rel=1e-15)

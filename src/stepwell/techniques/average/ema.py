@@ -200,6 +200,10 @@ class Ema:
             require(alone, "ema.half_life", self.half_life, "one of half_life and decay", "Leave out ema.half_life or ema.decay")
 
     def __call__(self, model: nn.Module, horizon: Horizon | None = None) -> EmaAverage:
+        if horizon is not None:
+            expected = f"less than the budget, {horizon.total:g} {horizon.unit}"
+            good = horizon.amount(self.start, name="ema.start") < horizon.total
+            require(good, "ema.start", self.start, expected, 'Write it in %, e.g. "50%", or train longer')
         decay = self.decay
         if decay is None:
             decay = decay_of(steps_of(self.half_life, horizon, name="ema.half_life"))

@@ -111,5 +111,9 @@ class Swa:
         require(every.amount > 0, "swa.every", self.every, "a duration above 0", 'Write e.g. "1 epochs"')
 
     def __call__(self, model: nn.Module, horizon: Horizon | None = None) -> SwaAverage:
+        if horizon is not None:
+            expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
+            good = horizon.amount(self.start, name="swa.start") <= horizon.total
+            require(good, "swa.start", self.start, expected, 'Write it in %, e.g. "75%", or train longer')
         start, every = steps_of(self.start, horizon, name="swa.start"), steps_of(self.every, horizon, name="swa.every")
         return SwaAverage(model, start=start, every=max(every, 1))

@@ -118,7 +118,8 @@ class Fixup:
     each branch has a scalar multiplier (from 1). Why: deep residual networks without norms: batches of one, no
     train-evaluation gap. When not: branches with norms (take them out with `swap_norm` first; refused otherwise);
     trained weights. The weights that are scaled are those the model has: put `kaiming_init` into the recipe to draw
-    them as the paper does. The scalars (`fixup_bias`, `fixup_scale`) declare the role "scale" and get no weight decay.
+    them as the paper does. The scalars (`fixup_bias`, `fixup_scale`) declare the role "scale", which
+    `decay_groups` leaves undecayed.
 
     Args:
         patterns: places or classes of the residual blocks; None for blocks that declare themselves.

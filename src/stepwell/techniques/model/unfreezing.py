@@ -186,6 +186,25 @@ class Unfreezing:
             ]
         return [Stage(tuple(names), steps) for names, steps in zip(groups, times, strict=True)]
 
+    def check_times(self, model: nn.Module, horizon: Horizon) -> None:
+        """Refuse a part whose time comes after the end of the run: it would never train.
+
+        Raises:
+            JobError: such a part.
+        """
+        groups = self._groups(model)
+        expected = f"stages that begin before the end of the run, {horizon.total:g} {horizon.unit}"
+        if self.stages is not None:
+            for stage in self.stages:
+                good = horizon.amount(stage["at"], name="unfreezing.stages.at") < horizon.total
+                fix = 'Write it in %, e.g. at: "50%", train longer, or use freeze for what never trains'
+                require(good, "unfreezing.stages.at", stage["at"], expected, fix)
+        elif len(groups) > 1:
+            every = Duration.parse(self.every, name="unfreezing.every")
+            last = horizon.amount(Duration(every.amount * (len(groups) - 1), every.unit), name="unfreezing.every")
+            fix = f'With {len(groups)} stages, write at most every: "{max(99 // (len(groups) - 1), 1)}%", or name fewer modules'
+            require(last < horizon.total, "unfreezing.every", self.every, expected, fix)
+
 
 def _names(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(name, str) for name in value)

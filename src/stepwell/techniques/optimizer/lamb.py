@@ -15,7 +15,7 @@ from stepwell.core.elementwise import ElementwiseOptimizer, Lane
 from stepwell.core.kernels import adamw_kernel_, sgd_kernel_
 from stepwell.core.pieces import cut, in_memory_order
 from stepwell.core.replicas import replicated
-from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, picked, ratio_or_one
+from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
 
 __all__ = ["Lamb", "LambOptimizer", "lamb_"]
 
@@ -107,7 +107,7 @@ def _descend_by_tensors_(
     """The same for accelerators: norms and ratios stay on the device, nothing waits for them."""
     updates = list(torch._foreach_mul(values, decay))
     adamw_kernel_(updates, gradients, exp_avgs, exp_avg_sqs, steps, lr=-1.0, **moments)
-    w_norms, u_norms = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (values, updates))
+    w_norms, u_norms = (norms_of(tensors) for tensors in (values, updates))
     trust = ratio_or_one(w_norms, u_norms, w_norms, u_norms)
     torch._foreach_mul_(updates, list((trust if max_trust is None else trust.clamp(max=max_trust)).unbind()))
     sgd_kernel_(values, updates, lr=lr, skip=moments["skip"])

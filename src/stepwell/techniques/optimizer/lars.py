@@ -13,7 +13,7 @@ from stepwell.core.check import require, require_between, require_one_of
 from stepwell.core.elementwise import ElementwiseOptimizer, Lane
 from stepwell.core.kernels import sgd_kernel_
 from stepwell.core.replicas import replicated
-from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, picked, ratio_or_one
+from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
 
 __all__ = ["Lars", "LarsOptimizer", "lars_"]
 
@@ -100,8 +100,7 @@ def _descend_by_tensors_(
     skip: Tensor | None,
 ) -> None:
     """The same for accelerators: norms and rates stay on the device, nothing waits for them."""
-    w_norms = torch.stack(list(torch._foreach_norm(values)))
-    g_norms = torch.stack(list(torch._foreach_norm(gradients)))
+    w_norms, g_norms = norms_of(values), norms_of(gradients)
     trust = ratio_or_one(trust_coefficient * w_norms, g_norms + weight_decay * w_norms, w_norms, g_norms)
     scaled = torch._foreach_add(gradients, values, alpha=weight_decay)
     torch._foreach_mul_(scaled, list((lr * trust).unbind()))
