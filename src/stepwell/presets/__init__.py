@@ -13,8 +13,8 @@ __all__ = ["names", "preset", "text"]
 def names() -> list[str]:
     """The names of all presets, sorted.
 
-    >>> names()
-    ['complete_configuration', 'eight_points', 'fine_tune', 'image_small', 'tabular_large', 'tabular_small', 'train_model', 'transformer']
+    >>> len(names()), names()[:3]
+    (8, ['complete_configuration', 'eight_points', 'fine_tune'])
     """
     files = importlib.resources.files(__name__).iterdir()
     return sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))
