@@ -192,3 +192,12 @@ def test_fit_starts_from_a_file_and_goes_on_without_it(tmp_path: Path, monkeypat
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["init_from"]["kept"] == ["2.weight", "2.bias"]
     (tmp_path / "w.pt").unlink()
     stepwell.fit(net(classes=5), data, **settings, existing="resume")
+
+
+def test_adapters_that_the_model_has_no_place_for_are_refused_and_nothing_is_loaded(tmp_path: Path, saved) -> None:
+    save_file({**saved, "0.lora_a": torch.zeros(2, 2), "0.lora_b": torch.zeros(4, 2)}, tmp_path / "adapted.safetensors")
+    model = net()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(JobError, match=r"adapters of a LoRA run \(0\.lora_a, 0\.lora_b\)"):
+        start_from_(model, InitialWeights(path="adapted.safetensors"), base=tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -133,6 +133,13 @@ def start_from_(model: nn.Module, spec: InitialWeights, *, base: Path) -> Starte
             expected="the weights of a model of the same kind",
             fix=f"For {first!r}: {nearest(first, known)}"[:400],
         )
+    adapters = sorted(name for name in known if name not in own and name.endswith(("lora_a", "lora_b")))
+    if adapters:  # without them the weights are those from before the training
+        raise JobError(
+            f"{file.name} holds the adapters of a LoRA run ({_some(adapters)}), which the model has no place for",
+            expected="weights that adapters are merged into",
+            fix="Merge them first: stepwell.recipe.adapters.merge_adapter(model), then save and give those weights",
+        )
     with torch.no_grad():
         for name in loaded:
             own[name].copy_(known[name])
