@@ -86,7 +86,9 @@ def cost_of(id: str) -> str:
     found = costs["techniques"].get(id)
     if found is None:
         return "not measured."
-    return f"{found:.2f} times the step of {costs['about']} without it."
+    if found < 1.1:
+        return f"within a tenth of the step without it, for {costs['about']}."
+    return f"about {found:.1f} times the step of {costs['about']} without it."
 
 
 def models_text() -> str:
