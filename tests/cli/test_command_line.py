@@ -148,10 +148,12 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.wait() == 128 + signal.SIGPIPE
 
 
-def test_output_on_a_full_disk_is_told_in_three_lines() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_on_a_full_disk_is_told_in_three_lines(unbuffered: str) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         command = [sys.executable, "-m", "stepwell.cli.main", "--help"]
-        shown = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        shown = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert shown.returncode == 2
     what, _, fix = three_lines(shown.stderr)
     assert what == "No space left on device"

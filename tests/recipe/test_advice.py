@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,7 +91,3 @@ def test_explain_tells_the_group_of_each_tensor_and_why_it_is_not_decayed() -> N
     assert "1.weight  [6]  (of a LayerNorm)" in text
     assert "not trained now: 0.weight, 0.bias" in text
     assert "33 of 63 values train (52.38 %)" in text
-
-
-def test_the_situation_is_a_value() -> None:
-    assert replace(situation(), batch_size=4).batch_size == 4

@@ -11,6 +11,7 @@ from torch import nn
 
 import stepwell
 from stepwell.core.errors import DataError, JobError
+from stepwell.recipe.compatibility import check_recipe
 
 X, CLASSES = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
 
@@ -83,3 +84,31 @@ def test_dropout_before_the_head_is_not_doubled_by_a_flatten_between() -> None:
 
     body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Sequential(nn.Flatten(), nn.Dropout(0.1)))
     assert bare_activations(nn.Sequential(body, nn.Linear(2, 2))) == []
+
+
+@pytest.mark.parametrize(
+    ("technique", "nearest"),
+    [
+        ({"name": "early_stopping", "monitor": "acuracy", "mode": "max"}, "accuracy"),
+        ({"name": "target_reached", "monitor": "auc", "value": 0.9}, "accuracy"),
+        ({"name": "validation_rising", "monitor": "perplexity"}, "loss"),
+    ],
+)
+def test_a_monitor_that_is_not_evaluated_is_refused_before_the_first_step(technique: dict[str, Any], nearest: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    data = (torch.randn(24, 4, generator=draw), torch.arange(24) % 3)
+    model = torch.nn.Linear(4, 3)
+    before = model.weight.clone()
+    recipe = stepwell.Recipe(optimizer="sgd", techniques=[technique], batch_size=8)
+    with pytest.raises(JobError, match=rf"{technique['name']}\.monitor is '{technique['monitor']}'") as refusal:
+        stepwell.fit(model, data, val=data, recipe=recipe, budget="2 epochs")
+    assert nearest in refusal.value.fix
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize(("task", "objective"), [("segmentation", "bce_dice"), ("pairs", "contrastive"), ("regression", "mse")])
+def test_no_objective_is_proposed_that_the_task_would_refuse(task: str, objective: str) -> None:
+    recipe = stepwell.Recipe(objective=objective, optimizer="sgd", techniques=["label_smoothing"])
+    with pytest.raises(JobError, match="label_smoothing needs class_scores") as refusal:
+        check_recipe(recipe, task=task)
+    assert refusal.value.fix == "Change the task to one that cross_entropy or focal can learn, or leave label_smoothing out"

@@ -158,7 +158,7 @@ def schedule(job: JobFile, png: PngOut = None, set_: Set = None, import_: Import
 
     courses = verb(_read(job, set_, import_), base=job.parent)
     if not courses:
-        print("this job has no schedule: every value stays as it is configured")
+        print("this job has no schedule: every value stays as it is configured" + (", and there is no picture" if png else ""))
         return
     _show("\n\n".join(drawn(course) for course in courses))
     if png is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from stepwell.core.errors import StepwellError
 from stepwell.report.text import plain
 
-__all__ = ["closed_pipe", "explain_failure"]
+__all__ = ["closed_pipe", "explain_failure", "silence_output"]
 
 MISTAKE = 2
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -69,9 +69,13 @@ def explain_failure(error: BaseException) -> int:
 
 def closed_pipe() -> int:
     """The reader of our output went away, as in `stepwell techniques | head -1`: no error to speak of."""
-    # The interpreter flushes standard output once more when it ends, and would complain then.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    silence_output()
     return 128 + SIGPIPE
+
+
+def silence_output() -> None:
+    """Nothing more can be written: the interpreter flushes standard output once more when it ends, and would complain then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_usage(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from stepwell.cli.errors import closed_pipe, explain_failure
+from stepwell.cli.errors import closed_pipe, explain_failure, silence_output
 from stepwell.cli.warnings import warnings_shown
 
 
@@ -25,11 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that can't write a letter gets "?", not a traceback
+    code = 0
     try:
         code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         code = closed_pipe()
+    except OSError as error:  # what was still to be written, on a full disk
+        code = code or explain_failure(error)
+        silence_output()
     sys.exit(code)
 
 

@@ -116,6 +116,28 @@ class Horizon:
             return duration.amount
         return self._as_steps(duration, name) * self.per_step
 
+    def amount_within(self, duration: str | Duration, *, name: str, example: str = "5%") -> float:
+        """`amount`, of something that must fit into the run.
+
+        Args:
+            name: the setting that it comes from, for the message.
+            example: a duration that would fit.
+
+        Raises:
+            JobError: it is longer than the budget.
+
+        >>> Horizon.of("100 steps").amount_within("30 steps", name="step.every")
+        30.0
+        """
+        amount = self.amount(duration, name=name)
+        if amount > self.total:
+            raise JobError(
+                f"{name} is {duration!r}",
+                expected=f"at most the budget, {self.total:g} {self.unit}",
+                fix=f'Write it in %, e.g. "{example}", or train longer',
+            )
+        return amount
+
     def steps(self, duration: str | Duration, *, name: str = "duration") -> int:
         """A duration in whole optimizer steps, at least 1 for any positive one."""
         duration = Duration.parse(duration, name=name)

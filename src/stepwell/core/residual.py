@@ -63,8 +63,8 @@ def residual_blocks(
             raise JobError(
                 "the model has no residual block that declares itself",
                 expected='modules with the attribute stepwell_role = "residual", as the models resnet and transformer have',
-                fix=f"Name its blocks in {name} by place or class, e.g. ['layer?.*'] or ['Bottleneck']. "
-                f"{nearest('Block', _candidates(model).values())}",
+                fix=f"Leave {name.partition('.')[0]} out, or name its blocks in {name} by place or class, e.g. ['layer?.*'] or "
+                f"['Bottleneck']. {nearest('Block', _candidates(model).values())}",
             )
         return declared
     found: dict[str, ResidualBlock] = {}

@@ -65,7 +65,7 @@ def evaluate(
     with evaluating(model):
         for batch in batches:
             batch = batch.to(device)
-            texts = texts and _is_text(batch.targets)
+            texts = texts and is_text(batch.targets)
             with precision.forward(device):
                 outputs = objective.forward(model, batch)
             outputs = precision.full(outputs)
@@ -85,6 +85,6 @@ def evaluate(
     return result
 
 
-def _is_text(targets: Tree) -> bool:
-    # Token numbers (N, T) or mass over them (N, T, K); masks (N, H, W) are counted in tokens too.
+def is_text(targets: Tree) -> bool:
+    """Whether targets are token numbers (N, T) or mass over them (N, T, K); masks (N, H, W) are counted in tokens too."""
     return isinstance(targets, Tensor) and targets.ndim == (3 if targets.is_floating_point() else 2)

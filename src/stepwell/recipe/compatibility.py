@@ -47,8 +47,8 @@ def check_recipe(recipe: Recipe, *, task: str | None, tags: Collection[str] = ()
         objective = lookup(task_of(task).objective, slot="objective", role="base").factory()
     parts = [item for item in (objective, recipe.optimizer, recipe.schedule, *recipe.techniques) if item is not None]
     records = [record for item in parts if (record := record_of(item)) is not None]
-    _check_task(objective, task)
-    _check_needs(recipe, records, set(tags), objective_known=objective is None or record_of(objective) is not None)
+    _check_task(record_of(objective), task)
+    _check_needs(recipe, records, set(tags), task, objective_known=objective is None or record_of(objective) is not None)
     _check_conflicts(recipe, records, set(tags))
     _check_decomposable(recipe, parts, num_ranks)
     _check_drives(recipe, parts)
@@ -63,8 +63,7 @@ def remedy(recipe: Recipe, id: str) -> str:
     return f"leave {id} out (where the preset brings it: preset: {{name: {recipe.preset}, without: [{id}]}})"
 
 
-def _check_task(objective: Any, task: str | None) -> None:
-    record = record_of(objective)
+def _check_task(record: Record | None, task: str | None) -> None:
     if record is None or task is None:
         return
     own = task_of(task).objective
@@ -90,7 +89,20 @@ def _check_task(objective: Any, task: str | None) -> None:
         )
 
 
-def _check_needs(recipe: Recipe, records: list[Record], tags: set[str], *, objective_known: bool) -> None:
+def _fits(record: Record, task: str | None) -> bool:
+    """Whether a technique can stand in a recipe for a task: what is proposed must not be refused in its turn."""
+    try:
+        _check_task(record if record.role == "base" and record.slot == "objective" else None, task)
+    except JobError:
+        return False
+    return True
+
+
+def _proposed(names: str, fitting: str) -> str:
+    return f"Use {fitting}" if fitting else f"Change the task to one that {names} can learn"
+
+
+def _check_needs(recipe: Recipe, records: list[Record], tags: set[str], task: str | None, *, objective_known: bool) -> None:
     known = discover().values()
     for record in records:
         provided = tags.union(*(other.provides for other in records if other is not record))
@@ -100,10 +112,13 @@ def _check_needs(recipe: Recipe, records: list[Record], tags: set[str], *, objec
             if need in provided or (not objective_known and any(other.slot == "objective" for other in givers)):
                 continue
             names = " or ".join(sorted(other.id for other in givers))
+            fitting = " or ".join(sorted(other.id for other in givers if _fits(other, task)))
             raise JobError(
                 f"{record.id} needs {need}, which nothing in this recipe provides",
                 expected=names if names else f"a model or data with {need}",
-                fix=f"Use {names}, or {remedy(recipe, record.id)}" if names else remedy(recipe, record.id).capitalize(),
+                fix=f"{_proposed(names, fitting)}, or {remedy(recipe, record.id)}"
+                if names
+                else remedy(recipe, record.id).capitalize(),
             )
 
 

@@ -118,7 +118,7 @@ def _refuse_broadcast(outputs: Tree, targets: Tree) -> None:
 def _refuse_no_probabilities(assembly: Assembly) -> None:
     """Class numbers under a loss on yes-or-no targets give a loss without a lower end, which trains without complaint."""
     record = record_of(assembly.resolved.base)
-    if record is None or record.id not in ("bce", "binary_focal"):
+    if record is None or "yes_or_no" not in record.provides:
         return
     for part in (assembly.parts.train, assembly.parts.validation):
         targets = getattr(part, "targets", None)

@@ -139,16 +139,16 @@ def _completed(item: Any, facts: DataFacts, derived: list[Derived]) -> Any:
 
 
 def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: DataFacts, derived: list[Derived]) -> Plan:
-    observers = {record_of(item).id: item for item in recipe.techniques if record_of(item) is not None}  # type: ignore[union-attr]
-    early = observers.get("early_stopping")
-    scheduled = record_of(recipe.schedule)
-    for name in ("early_stopping", "target_reached", "validation_rising", "plateau"):
-        if (name in observers or (scheduled is not None and scheduled.id == name)) and not facts.validated:
+    watching = [item for item in (recipe.schedule, *recipe.techniques) if hasattr(item, "monitor")]
+    for item in watching:
+        name = record_of(item).id  # type: ignore[union-attr]
+        if not facts.validated:
             raise JobError(
                 f"{name} is in the recipe but there is no validation data",
                 expected="validation data to watch",
                 fix=f"Set split: {{validation: 0.2}} (or give val=), or leave {name} out",
             )
+    early = next((item for item in watching if record_of(item).id == "early_stopping"), None)  # type: ignore[union-attr]
     monitor = early.monitor if early is not None else "loss"
     deliver = "best" if early is not None else "last"
     reason = "early_stopping restores the best weights" if early is not None else "no early_stopping: the last weights"
@@ -180,8 +180,8 @@ def _durations(item: Any, horizon: Horizon, derived: list[Derived]) -> None:
         value = getattr(item, entry.name)
         if not isinstance(value, str) or not value[:1].isdigit():
             continue
-        if record.id == "ema" and entry.name == "half_life" and item.decay is not None:
-            derived.append(Derived("ema.half_life", "not used", "ema.decay is given in its place"))
+        if entry.name in getattr(item, "unused", ()):
+            derived.append(Derived(f"{record.id}.{entry.name}", "not used", "another setting is given in its place"))
             continue
         try:
             steps = horizon.steps(value, name=f"{record.id}.{entry.name}")

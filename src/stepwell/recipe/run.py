@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, tree_leaves
 from stepwell.core.catalog import record_of
-from stepwell.core.errors import JobError
+from stepwell.core.errors import JobError, nearest
 from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Source, call_model
 from stepwell.data.examples import Examples
 from stepwell.data.sampling import Sampling
 from stepwell.data.sources import ShuffledSource, eval_batches
 from stepwell.engine.confusion import Confusion, ConfusionMatrix
-from stepwell.engine.evaluate import evaluate, evaluating
+from stepwell.engine.evaluate import evaluate, evaluating, is_text
 from stepwell.engine.history import History, Progress, Recorder
 from stepwell.engine.metrics import Accumulator, make_metrics
 from stepwell.engine.parts import Execution
@@ -139,6 +139,7 @@ class Assembly:
         self.resolved.derived[:0] = parts.derived
         task = self.resolved.task
         check_recipe(replace(job.recipe, objective=self.resolved.base), task=task.name if task else None)
+        self._check_monitors()
         self.model = parts.model.to(self.device)
         self.step = TrainStep(
             self.model,
@@ -170,6 +171,19 @@ class Assembly:
         )
         if progress is not None:
             progress.start(self.resolved.horizon.total_steps, self.source.steps_per_epoch)
+
+    def _check_monitors(self) -> None:
+        """Refuse a monitor that no evaluation will have, before the first one is waited for."""
+        names = metric_names(self.resolved.task, self.facts.sample.targets, self.resolved.base)
+        known = ["loss", *make_metrics(names, target_scale=self.parts.meaning.target_scale)]
+        if is_text(self.facts.sample.targets):
+            known.append("perplexity")
+        for item in self.resolved.techniques:
+            monitor, record = getattr(item, "monitor", None), record_of(item)
+            if record is not None and isinstance(monitor, str) and monitor not in known:
+                raise JobError(
+                    f"{record.id}.monitor is {monitor!r}", expected="a metric that is evaluated", fix=nearest(monitor, known)
+                )
 
     @property
     def _endless(self) -> bool:

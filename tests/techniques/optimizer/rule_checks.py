@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepwell.techniques import adagrad_, adam_, lamb_, lars_, lion_, rmsprop_
+from stepwell.techniques import adagrad_, adam_, adamw_, lamb_, lars_, lion_, rmsprop_, sgd_
 
 SHAPES = [(7, 5), (5,), (3, 2, 2), (1,)]
 
@@ -46,6 +46,14 @@ class Rule:
 
     update: Callable[..., None]
     num_states: int
+
+
+def _sgd(w: Any, g: Any, s: Any, t: Any, **more: Any) -> None:
+    sgd_(w, g, *s, momentum=0.9, weight_decay=0.1, nesterov=True, **more)
+
+
+def _adamw(w: Any, g: Any, s: Any, t: Any, **more: Any) -> None:
+    adamw_(w, g, *s, t, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, **more)
 
 
 def _adam(w: Any, g: Any, s: Any, t: Any, **more: Any) -> None:
@@ -89,6 +97,8 @@ def _lamb(w: Any, g: Any, s: Any, t: Any, **more: Any) -> None:
 
 
 RULES = {
+    "sgd": Rule(_sgd, 1),
+    "adamw": Rule(_adamw, 2),
     "adam": Rule(_adam, 2),
     "adagrad": Rule(_adagrad, 1),
     "rmsprop": Rule(_rmsprop, 1),

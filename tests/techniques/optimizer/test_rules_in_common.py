@@ -132,7 +132,7 @@ def test_large_tensors_in_pieces_and_small_ones_together_come_to_the_same(rule: 
     assert largest_difference(*results) <= 1e-14
 
 
-@pytest.mark.parametrize("technique", [TECHNIQUES[name] for name in TECHNIQUES if name != "sgd"], ids=[*TECHNIQUES][1:])
+@every_technique
 def test_16_bit_parameters_move_as_32_bit_ones_do_up_to_their_rounding(technique: Any) -> None:
     results = []
     for dtype in (torch.float32, torch.bfloat16):

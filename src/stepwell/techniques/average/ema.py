@@ -199,6 +199,11 @@ class Ema:
             alone = self.half_life == "5%"
             require(alone, "ema.half_life", self.half_life, "one of half_life and decay", "Leave out ema.half_life or ema.decay")
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that another one stands in for."""
+        return () if self.decay is None else ("half_life",)
+
     def __call__(self, model: nn.Module, horizon: Horizon | None = None) -> EmaAverage:
         if horizon is not None:
             expected = f"less than the budget, {horizon.total:g} {horizon.unit}"

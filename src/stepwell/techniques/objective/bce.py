@@ -25,7 +25,7 @@ __all__ = ["Bce", "bce_sum"]
     slot="objective",
     role="base",
     paper="Cox 1958, doi:10.1111/j.2517-6161.1958.tb00292.x",
-    provides=("soft_targets",),
+    provides=("soft_targets", "yes_or_no"),
 )
 class Bce(Objective):
     """The negative log-likelihood of yes-or-no targets under sigmoid outputs.

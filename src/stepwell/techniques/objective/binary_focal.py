@@ -49,7 +49,7 @@ def binary_focal_sum(
     slot="objective",
     role="base",
     paper="Lin et al. 2017, arXiv:1708.02002",
-    provides=("soft_targets",),
+    provides=("soft_targets", "yes_or_no"),
     search={"gamma": (0.5, 5.0, "linear"), "alpha": (0.1, 0.9, "linear")},
 )
 class BinaryFocal(Objective):

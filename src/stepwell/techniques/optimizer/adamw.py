@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.kernels import adam_kernel_
+from stepwell.core.replicas import replicated
 
 __all__ = ["AdamW", "AdamWOptimizer", "adamw_"]
 
 
+@replicated
 def adamw_(
     values: list[Tensor],
     gradients: list[Tensor],
@@ -22,11 +24,12 @@ def adamw_(
     exp_avg_sqs: list[Tensor],
     steps: list[Tensor],
     *,
-    lr: float,
+    lr: float | Tensor,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
     skip: Tensor | None = None,
+    replicas: int | None = None,
 ) -> None:
     """One AdamW update in place, by torch's fused kernel.
 
@@ -35,28 +38,28 @@ def adamw_(
 
     Args:
         steps: fp32 scalars holding t, this step included.
+        lr: a number, a scalar tensor, or a tensor of one value per replica.
         skip: fp32 scalar on the device; where it is 1, nothing changes. None always updates.
+        replicas: K where tensors are stacked (K, ...), see `adam_`.
 
+    >>> import torch
     >>> w, g, m, v, t = (torch.tensor([x]) for x in (1.0, 0.5, 0.0, 0.0, 1.0))
     >>> adamw_([w], [g], [m], [v], [t[0]], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
     >>> round(w.item(), 6)  # 1 - 0.1 * 0.1 * 1 - 0.1 * 0.5 / 0.5
     0.89
     """
-    torch._fused_adamw_(
+    adam_kernel_(
         values,
         gradients,
         exp_avgs,
         exp_avg_sqs,
-        [],
         steps,
         lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
+        betas=betas,
         eps=eps,
-        amsgrad=False,
-        maximize=False,
-        found_inf=skip,
+        weight_decay=weight_decay,
+        decay="decoupled",
+        skip=skip,
     )
 
 
@@ -107,6 +110,7 @@ class AdamW:
 
     Paper: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, arXiv:1711.05101.
 
+    >>> import torch
     >>> layer = torch.nn.Linear(2, 1)
     >>> optimizer = AdamW(layer.parameters(), lr=1e-3)
     >>> layer(torch.ones(1, 2)).sum().backward(); optimizer.step()

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of
 from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.kernels import adamw_kernel_, sgd_kernel_
+from stepwell.core.kernels import adam_kernel_, sgd_kernel_
 from stepwell.core.pieces import cut, in_memory_order
 from stepwell.core.replicas import replicated
 from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
@@ -61,7 +61,7 @@ def lamb_(
     lists = (values, gradients, exp_avgs, exp_avg_sqs, steps)
     free, bound = ([picked(tensors, flags, wanted) for tensors in lists] for wanted in (False, True))
     if free[0]:
-        adamw_kernel_(*free, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, skip=skip)
+        adam_kernel_(*free, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, skip=skip, decay="decoupled")
     if not bound[0]:
         return
     moments: dict[str, Any] = {"betas": betas, "eps": eps, "skip": skip}
@@ -86,7 +86,7 @@ def _write_update(
     # In pieces that stay in cache from the kernel to the norms.
     for w_, g_, m_, v_, u_ in cut(w, g, m, v, out):
         torch.mul(w_, decay, out=u_)
-        adamw_kernel_([u_], [g_], [m_], [v_], [step], lr=-1.0, **moments)
+        adam_kernel_([u_], [g_], [m_], [v_], [step], lr=-1.0, **moments, decay="decoupled")
         norms.append((float(norm(w_)), float(norm(u_))))
     w_norm, u_norm = (math.hypot(*parts) for parts in zip(*norms, strict=True))
     return ratio_or_one(w_norm, u_norm, w_norm, u_norm)
@@ -106,7 +106,7 @@ def _descend_by_tensors_(
 ) -> None:
     """The same for accelerators: norms and ratios stay on the device, nothing waits for them."""
     updates = list(torch._foreach_mul(values, decay))
-    adamw_kernel_(updates, gradients, exp_avgs, exp_avg_sqs, steps, lr=-1.0, **moments)
+    adam_kernel_(updates, gradients, exp_avgs, exp_avg_sqs, steps, lr=-1.0, **moments, decay="decoupled")
     w_norms, u_norms = (norms_of(tensors) for tensors in (values, updates))
     trust = ratio_or_one(w_norms, u_norms, w_norms, u_norms)
     torch._foreach_mul_(updates, list((trust if max_trust is None else trust.clamp(max=max_trust)).unbind()))

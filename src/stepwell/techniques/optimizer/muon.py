@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.kernels import adamw_kernel_
+from stepwell.core.kernels import adam_kernel_
 
 __all__ = ["Muon", "MuonOptimizer", "muon_groups", "orthogonalized"]
 
@@ -137,7 +137,7 @@ class MuonOptimizer(Optimizer):
         torch._foreach_add_(steps, 1)
         lr, decay = group["lr"] * group["adamw_factor"], group["weight_decay"]
         betas, eps = group["adamw_betas"], group["eps"]
-        adamw_kernel_(values, gradients, means, squares, steps, lr=lr, betas=betas, eps=eps, weight_decay=decay)
+        adam_kernel_(values, gradients, means, squares, steps, lr=lr, betas=betas, eps=eps, weight_decay=decay, decay="decoupled")
 
 
 def _fresh_state(parameter: Tensor, rule: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.clock import Clock
 from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.kernels import adamw_kernel_, sgd_kernel_
+from stepwell.core.kernels import adam_kernel_, sgd_kernel_
 from stepwell.core.pieces import pieces
 from stepwell.core.replicas import replicated
 from stepwell.core.slots import Average
@@ -71,7 +71,9 @@ def schedule_free_adamw_(
         sgd_kernel_(y, z, lr=1 / interpolation - 1, weight_decay=-1.0, skip=skip)  # from y to x
         # With beta1 = 0 the kernel's first moment is the gradient, and writing it over itself changes nothing. Decay is
         # taken at y = b1 x + (1 - b1) z: this kernel takes z's part, the next one x's.
-        adamw_kernel_(z, g, g, v, steps[:1] * len(z), lr=lr, betas=moments, eps=eps, weight_decay=decay, skip=skip)
+        adam_kernel_(
+            z, g, g, v, steps[:1] * len(z), lr=lr, betas=moments, eps=eps, weight_decay=decay, skip=skip, decay="decoupled"
+        )
         if weight_decay:
             sgd_kernel_(z, y, lr=lr * weight_decay * interpolation, skip=skip)
         sgd_kernel_(y, z, lr=interpolation * (1 - share) - 1, weight_decay=-1.0, skip=skip)  # from x to y

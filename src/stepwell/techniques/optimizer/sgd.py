@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -12,22 +11,26 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.elementwise import ElementwiseOptimizer, Lane
 from stepwell.core.errors import JobError
+from stepwell.core.kernels import sgd_kernel_
+from stepwell.core.replicas import replicated
 
 __all__ = ["Sgd", "SgdOptimizer", "sgd_"]
 
 
+@replicated
 def sgd_(
     values: list[Tensor],
     gradients: list[Tensor],
     momentum_buffers: list[Tensor],
     *,
-    lr: float,
+    lr: float | Tensor,
     momentum: float = 0.0,
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
     first: bool = False,
     skip: Tensor | None = None,
+    replicas: int | None = None,
 ) -> None:
     """One SGD update in place, by torch's fused kernel.
 
@@ -37,25 +40,27 @@ def sgd_(
     Args:
         momentum_buffers: as long as `values`; ignored where momentum is 0.
         first: whether the buffers hold nothing yet.
+        lr: a number, a scalar tensor, or a tensor of one value per replica.
         skip: fp32 scalar on the device; where it is 1, nothing changes. None always updates.
+        replicas: K where tensors are stacked (K, ...), see `adam_`.
 
+    >>> import torch
     >>> w, g, b = torch.tensor([1.0]), torch.tensor([0.5]), torch.tensor([1.0])
     >>> sgd_([w], [g], [b], lr=0.1, momentum=0.9)
     >>> round(w.item(), 4), round(b.item(), 4)  # b = 0.9 + 0.5, w = 1 - 0.14
     (0.86, 1.4)
     """
-    torch._fused_sgd_(
+    sgd_kernel_(
         values,
         gradients,
-        momentum_buffers if momentum else [],
+        momentum_buffers,
         lr=lr,
         momentum=momentum,
         dampening=dampening,
         weight_decay=weight_decay,
         nesterov=nesterov,
-        maximize=False,
-        is_first_step=first,
-        found_inf=skip,
+        first=first,
+        skip=skip,
     )
 
 
@@ -107,6 +112,7 @@ class Sgd:
 
     Paper: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
 
+    >>> import torch
     >>> layer = torch.nn.Linear(2, 1)
     >>> optimizer = Sgd(layer.parameters(), lr=0.1, momentum=0.9)
     >>> layer(torch.ones(1, 2)).sum().backward(); optimizer.step()

@@ -73,7 +73,5 @@ class Exponential:
         require_target("exponential.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        every = horizon.amount(self.every, name="exponential.every")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        require(every <= horizon.total, "exponential.every", self.every, expected, 'Write it in %, e.g. "1%", or train longer')
+        every = horizon.amount_within(self.every, name="exponential.every", example="1%")
         return ClockSchedule((Drive(self.drives, exponential(1.0, every=every, gamma=self.gamma)),))

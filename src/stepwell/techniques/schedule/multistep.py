@@ -74,9 +74,6 @@ class Multistep:
         require_target("multistep.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        places = [horizon.amount(milestone, name="multistep.milestones") for milestone in self.milestones]
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        for milestone, place in zip(self.milestones, places, strict=True):
-            fix = 'Write it in %, e.g. "75%", or train longer'
-            require(place <= horizon.total, "multistep.milestones", milestone, expected, fix)
+        name = "multistep.milestones"
+        places = [horizon.amount_within(milestone, name=name, example="75%") for milestone in self.milestones]
         return ClockSchedule((Drive(self.drives, multistep(1.0, milestones=places, gamma=self.gamma)),))

@@ -85,8 +85,6 @@ class Noam:
         require_target("noam.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        warmup = horizon.amount(self.warmup, name="noam.warmup")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        require(warmup <= horizon.total, "noam.warmup", self.warmup, expected, 'Write it in %, e.g. "5%", or train longer')
+        warmup = horizon.amount_within(self.warmup, name="noam.warmup")
         value = noam(self.d_model, warmup=warmup, scale=self.scale, per_step=horizon.per_step)
         return ClockSchedule((Drive(self.drives, value, mode="set"),))

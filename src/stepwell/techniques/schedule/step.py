@@ -73,7 +73,5 @@ class Step:
         require_target("step.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        every = horizon.amount(self.every, name="step.every")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        require(every <= horizon.total, "step.every", self.every, expected, 'Write it in %, e.g. "30%", or train longer')
+        every = horizon.amount_within(self.every, name="step.every", example="30%")
         return ClockSchedule((Drive(self.drives, step(1.0, every=every, gamma=self.gamma)),))

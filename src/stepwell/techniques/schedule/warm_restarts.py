@@ -86,9 +86,6 @@ class WarmRestarts:
         require_target("warm_restarts.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        first = horizon.amount(self.first_cycle, name="warm_restarts.first_cycle")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        fix = 'Write it in %, e.g. "25%", or train longer'
-        require(first <= horizon.total, "warm_restarts.first_cycle", self.first_cycle, expected, fix)
+        first = horizon.amount_within(self.first_cycle, name="warm_restarts.first_cycle", example="25%")
         value = warm_restarts(1.0, first_cycle=first, growth=self.growth, floor=self.floor)
         return ClockSchedule((Drive(self.drives, value),))

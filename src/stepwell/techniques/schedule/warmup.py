@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between, require_target
+from stepwell.core.check import require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
 from stepwell.core.slots import ClockSchedule, Drive
@@ -77,7 +77,5 @@ class Warmup:
         require_target("warmup.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        length = horizon.amount(self.length, name="warmup.length")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        require(length <= horizon.total, "warmup.length", self.length, expected, 'Write it in %, e.g. "5%", or train longer')
+        length = horizon.amount_within(self.length, name="warmup.length")
         return ClockSchedule((Drive(self.drives, warmup(length=length, start=self.start, per_step=horizon.per_step)),))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between, require_target
+from stepwell.core.check import require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
 from stepwell.core.slots import ClockSchedule, Drive
@@ -83,10 +83,6 @@ class WarmupCosine:
         require_target("warmup_cosine.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        warmup = horizon.amount(self.warmup, name="warmup_cosine.warmup")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        require(
-            warmup <= horizon.total, "warmup_cosine.warmup", self.warmup, expected, 'Write it in %, e.g. "5%", or train longer'
-        )
+        warmup = horizon.amount_within(self.warmup, name="warmup_cosine.warmup")
         value = warmup_cosine(1.0, warmup=warmup, total=horizon.total, floor=self.floor, per_step=horizon.per_step)
         return ClockSchedule((Drive(self.drives, value),))

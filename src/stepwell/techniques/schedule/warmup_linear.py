@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between, require_target
+from stepwell.core.check import require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
 from stepwell.core.slots import ClockSchedule, Drive
@@ -82,9 +82,6 @@ class WarmupLinear:
         require_target("warmup_linear.drives", self.drives)
 
     def __call__(self, horizon: Horizon) -> ClockSchedule:
-        warmup = horizon.amount(self.warmup, name="warmup_linear.warmup")
-        expected = f"at most the budget, {horizon.total:g} {horizon.unit}"
-        fix = 'Write it in %, e.g. "5%", or train longer'
-        require(warmup <= horizon.total, "warmup_linear.warmup", self.warmup, expected, fix)
+        warmup = horizon.amount_within(self.warmup, name="warmup_linear.warmup")
         value = warmup_linear(1.0, warmup=warmup, total=horizon.total, floor=self.floor, per_step=horizon.per_step)
         return ClockSchedule((Drive(self.drives, value),))
