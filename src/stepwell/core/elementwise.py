@@ -88,6 +88,7 @@ class ElementwiseOptimizer(Optimizer):
         self._lanes: list[Lane] | None = None
         self._outside: list[nn.Parameter] = []
         self._spans: list[Tensor] = []
+        self._value_spans: list[Tensor] = []
         self._scratch: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     @abstractmethod
@@ -153,7 +154,7 @@ class ElementwiseOptimizer(Optimizer):
 
     def relayout(self) -> None:
         """Find the lanes again, after parameters were frozen or unfrozen or state was loaded."""
-        self._lanes, self._spans = [], []
+        self._lanes, self._spans, self._value_spans = [], [], []
         inside = set()
         for layout, group, buffers in zip(self.layouts, self._layout_groups, self._buffers, strict=True):
             views = {name: layout.views(buffer) for name, buffer in buffers.items()}
@@ -172,6 +173,7 @@ class ElementwiseOptimizer(Optimizer):
                 for member in run.members:
                     self.state[layout.parameters[member]]["step"] = step
                 self._spans.append(layout.gradients[run.start : run.stop])
+                self._value_spans.append(layout.values[run.start : run.stop])
                 parts = _parts(layout, run, per_tensor=self.per_tensor)
                 values, gradients = parts(layout.values), parts(layout.gradients)
                 state_of_lane = {name: parts(buffer) for name, buffer in buffers.items()}
@@ -183,6 +185,11 @@ class ElementwiseOptimizer(Optimizer):
     def gradient_spans(self) -> list[Tensor]:
         """The flat gradients of the lanes; with `outside` they cover every gradient."""
         return list(self._spans)
+
+    @property
+    def value_spans(self) -> list[Tensor]:
+        """The flat values of the lanes; with those of `outside` that train, they cover all that trains."""
+        return list(self._value_spans)
 
     @property
     def outside(self) -> list[nn.Parameter]:

@@ -12,6 +12,18 @@ from torch import Tensor
 _FP32 = Struct("f")
 
 
+def global_norm(tensors: list[Tensor]) -> Tensor:
+    """The L2 norm over all tensors, a scalar: of several, the norm of their norms.
+
+    >>> global_norm([torch.tensor([3.0]), torch.tensor([0.0, 4.0])]).item()
+    5.0
+    """
+    if not tensors:
+        return torch.zeros(())
+    norm: Tensor = torch.linalg.vector_norm(tensors[0] if len(tensors) == 1 else torch.stack(torch._foreach_norm(tensors, 2.0)))
+    return norm
+
+
 class Gradients:
     """Parameters with their gradients. Iterating gives the parameters.
 
@@ -45,12 +57,7 @@ class Gradients:
         Over separate tensors it is the norm of their norms, with the bits of torch's clip_grad_norm_.
         """
         if self._norm is None:
-            if len(self.spans) == 1:
-                self._norm = torch.linalg.vector_norm(self.spans[0])
-            elif self.spans:
-                self._norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.spans, 2.0)))
-            else:
-                self._norm = torch.zeros(())
+            self._norm = global_norm(self.spans)
         return self._norm
 
     def changed(self) -> None:

@@ -13,7 +13,7 @@ from stepwell.core.batch import Batch
 from stepwell.core.clock import Clock, Horizon
 from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError
-from stepwell.core.gradients import Gradients
+from stepwell.core.gradients import Gradients, global_norm
 from stepwell.core.randomness import Rng, SeededDefaults, derive
 from stepwell.core.reports import StepReport, Term
 from stepwell.core.slots import Counts, Objective, Terms
@@ -263,6 +263,13 @@ class TrainStep:
             optimizer.step(replay)  # type: ignore[arg-type]
         else:
             optimizer.step()
+
+    def parameter_norm(self) -> Tensor:
+        """The global L2 norm of the parameters that train, a scalar on their device."""
+        flat = self._flat
+        loose = self.model.parameters() if flat is None else flat.outside
+        trained = [parameter.detach() for parameter in loose if parameter.requires_grad]
+        return global_norm(trained if flat is None else [*flat.value_spans, *trained])
 
     def _trainable_changed(self) -> None:
         self._gradients = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stepwell.core.batch import Batch, tree_leaves
 from stepwell.core.catalog import record_of
@@ -158,7 +158,7 @@ class Assembly:
         )
         validation = parts.validation
         recorder = Recorder(
-            folder=folder, log_every=self.resolved.log_every, progress=progress, param_norm=lambda: parameter_norm(self.model)
+            folder=folder, log_every=self.resolved.log_every, progress=progress, param_norm=self.step.parameter_norm
         )
         self.trainer = Trainer(
             self.step,
@@ -307,14 +307,6 @@ class Assembly:
             return None
         names = self.parts.meaning.classes or []
         return Confusion(part, names if len(names) == len(counts) else [str(index) for index in range(len(counts))], counts)
-
-
-def parameter_norm(model: nn.Module) -> Tensor:
-    """The global L2 norm of the parameters that train, a scalar on their device."""
-    with torch.no_grad():
-        norms = torch._foreach_norm([p.detach() for p in model.parameters() if p.requires_grad])
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-        return norm
 
 
 def evaluation_size(examples: Examples) -> int:
