@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import Spread, quiet_collector, ratios
-from stepwell.core.dropout import drop_elements, true_probability
+from stepwell.core.modules.dropout import drop_elements, true_probability
 
 SIZES = ((256, 256), (256, 512), (512, 512), (512, 1024))
 BAR = 3.0

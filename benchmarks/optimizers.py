@@ -20,7 +20,7 @@ from torch import nn
 from benchmarks.bars import Bar, summary
 from benchmarks.timing import Spread, quiet_collector, ratios
 from stepwell import techniques
-from stepwell.core.elementwise import ElementwiseOptimizer
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
 
 LIMIT = 1.15
 SIZES = (1_000_000, 20_000_000)

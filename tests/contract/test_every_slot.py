@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from stepwell.core.batch import Batch, tree_leaves
 from stepwell.core.catalog import Record, discover, lookup
 from stepwell.core.clock import Clock, Horizon
-from stepwell.core.gradients import Gradients
 from stepwell.core.randomness import Rng
 from stepwell.core.reports import EvalReport, Stop
 from stepwell.core.slots import Average, Objective, Observer, Schedule, Stateful, Term
+from stepwell.core.updates.gradients import Gradients
 
 HORIZON = Horizon.of("10 epochs", steps_per_epoch=4, samples_per_step=16)
 RECORDS = [record for record in discover().values() if record.factory.__module__.startswith("stepwell.")]

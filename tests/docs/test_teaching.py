@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from stepwell.core.activation_variance import predicted_moments
 from stepwell.core.catalog import discover
 from stepwell.core.clock import Horizon
+from stepwell.core.modules.activation_variance import predicted_moments
 from stepwell.techniques import Cosine, KaimingInit, Sgd, Step, WarmupCosine, XavierInit
 
 ROOT = Path(__file__).parents[2]

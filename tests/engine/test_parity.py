@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stepwell.core import elementwise
 from stepwell.core.batch import Batch
+from stepwell.core.updates import elementwise
 from stepwell.engine.parts import Execution
 from stepwell.engine.train_step import TrainStep
 from stepwell.techniques import AdamW, ClipNorm, CrossEntropy, Ema, Sgd

@@ -15,9 +15,9 @@ from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.clock import Clock, Horizon
 from stepwell.core.errors import JobError
+from stepwell.core.objectives.soft_targets import Modifier
 from stepwell.core.randomness import Rng
 from stepwell.core.slots import Average, ClockSchedule, Drive, Objective, Terms
-from stepwell.core.soft_targets import Modifier
 from stepwell.engine.parts import assemble, combined
 from stepwell.engine.train_step import TrainStep
 from stepwell.techniques import Constant, CrossEntropy, LabelSmoothing, LrGroups, Mixup, Sgd, WarmupCosine

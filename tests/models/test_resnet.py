@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.norms import is_norm
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Residual
 from stepwell.models.resnet import residual_block, resnet

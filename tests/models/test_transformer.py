@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stepwell.core.errors import DataError, JobError
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.norms import is_norm
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Residual
 from stepwell.models.transformer import Attention, Block, transformer

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError, RunFolderError
-from stepwell.core.low_rank import adapted_layers, adapter_of
+from stepwell.core.modules.low_rank import adapted_layers, adapter_of
 from stepwell.core.randomness import Rng
 from stepwell.recipe.adapters import load_adapter, merge_adapter, save_adapter
 from stepwell.techniques.model.lora import Lora

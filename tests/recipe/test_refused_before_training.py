@@ -80,7 +80,7 @@ def test_advice_on_decay_needs_a_decay() -> None:
 
 
 def test_dropout_before_the_head_is_not_doubled_by_a_flatten_between() -> None:
-    from stepwell.core.dropout_places import bare_activations
+    from stepwell.core.modules.dropout_places import bare_activations
 
     body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Sequential(nn.Flatten(), nn.Dropout(0.1)))
     assert bare_activations(nn.Sequential(body, nn.Linear(2, 2))) == []

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import stepwell
 from stepwell.core.errors import JobError, RunFolderError
-from stepwell.core.low_rank import adapted_layers
+from stepwell.core.modules.low_rank import adapted_layers
 from stepwell.recipe.adapters import load_adapter, merge_adapter, save_adapter
 from stepwell.recipe.delivered import load_delivered, rebuilding
 from stepwell.recipe.files import read_job

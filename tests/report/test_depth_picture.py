@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from stepwell.core.activation_variance import ActivationMoments, predicted_moments
+from stepwell.core.modules.activation_variance import ActivationMoments, predicted_moments
 from stepwell.report.activation_variance import depth_experiment, depth_picture
 from stepwell.report.curves import DARK, LIGHT, png
 

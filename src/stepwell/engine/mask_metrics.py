@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.errors import DataError
-from stepwell.core.loss_shapes import over_elements
+from stepwell.core.objectives.loss_shapes import over_elements
 from stepwell.engine.metric import Metric
 
 __all__ = ["DiceScore", "MeanIou", "PixelAccuracy", "Pixels", "pixels_of"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.direction import Direction, known_direction
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.loss_shapes import over_elements
+from stepwell.core.objectives.loss_shapes import over_elements
 from stepwell.engine.mask_metrics import DiceScore, MeanIou, PixelAccuracy
 from stepwell.engine.metric import Accumulator, Metric, OfTask, area_under_curve
 from stepwell.engine.pair_metrics import PairAccuracy, PairAuc, TripletAccuracy

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
-from stepwell.core.embeddings import distances, embeddings
+from stepwell.core.objectives.embeddings import distances, embeddings
 from stepwell.engine.metric import Metric, area_under_curve
 
 __all__ = ["PairAccuracy", "PairAuc", "TripletAccuracy"]

@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import STAGES, Record, record_of
 from stepwell.core.clock import Horizon
-from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.freezing import release_claims
+from stepwell.core.modules.freezing import release_claims
 from stepwell.core.randomness import Rng, derive
 from stepwell.core.slots import Average, Drive, Objective, Probe
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
 from stepwell.parallel.group import Group
 from stepwell.precision import Precision
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from stepwell.core.elementwise import same_groups
+from stepwell.core.updates.elementwise import same_groups
 
 if TYPE_CHECKING:
     from stepwell.engine.train_step import TrainStep

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
 from stepwell.core.clock import Clock, Horizon
-from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError
-from stepwell.core.gradients import Gradients, global_norm
 from stepwell.core.randomness import Rng, SeededDefaults, derive
 from stepwell.core.reports import StepReport, Term
 from stepwell.core.slots import Counts, Objective, Terms
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
+from stepwell.core.updates.gradients import Gradients, global_norm
 from stepwell.engine.backward import backward
 from stepwell.engine.parts import Execution, assemble, float_buffers
 from stepwell.parallel.group import rank_of, size_of, sum_numbers, sum_tensors_

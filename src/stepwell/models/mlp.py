@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import DataError
-from stepwell.core.norms import norm as make_norm
+from stepwell.core.modules.norms import norm as make_norm
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Activation, CategoryEmbeddings, activation, check_dropout, check_sizes
 from stepwell.models.registry import model

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.check import require, require_between
-from stepwell.core.norms import norm as make_norm
+from stepwell.core.modules.norms import norm as make_norm
 
 __all__ = [
     "Activation",

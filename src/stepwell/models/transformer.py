@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stepwell.core.check import require
 from stepwell.core.errors import DataError, JobError
-from stepwell.core.norms import norm as make_norm
+from stepwell.core.modules.norms import norm as make_norm
 from stepwell.core.signature import Signature
 from stepwell.models.last_token import LastToken
 from stepwell.models.parts import Residual, check_dropout, check_sizes

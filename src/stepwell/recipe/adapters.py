@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError, RunFolderError, nearest
-from stepwell.core.low_rank import ADAPTABLE, Adapter, adapted_layers, adapter_of, attach_, detach_, freeze_around_, merge_
+from stepwell.core.modules.low_rank import (
+    ADAPTABLE,
+    Adapter,
+    adapted_layers,
+    adapter_of,
+    attach_,
+    detach_,
+    freeze_around_,
+    merge_,
+)
 from stepwell.core.randomness import Rng
 from stepwell.engine.storage import read_json, write_bytes
 

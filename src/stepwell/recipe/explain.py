@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepwell.core.catalog import STAGES, record_of, settings_of
-from stepwell.core.elementwise import ElementwiseOptimizer
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
 from stepwell.recipe.advice import advice, situation_of
 from stepwell.recipe.formulas import FORMULAS
 from stepwell.recipe.run import Assembly

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.core.batch import Tree, tree_leaves
-from stepwell.core.callable_loss import is_mean_over_samples
 from stepwell.core.catalog import record_of
 from stepwell.core.errors import DataError, JobError, StepwellError
+from stepwell.core.objectives.callable_loss import is_mean_over_samples
 from stepwell.core.randomness import derive, seeded_defaults
 from stepwell.engine.evaluate import evaluating
 from stepwell.recipe.run import Assembly

@@ -117,7 +117,7 @@ def _objective(recipe: Recipe, task: Task | None, derived: list[Derived]) -> Obj
         return made
     if isinstance(recipe.objective, Objective):
         return recipe.objective
-    from stepwell.core.callable_loss import as_objective
+    from stepwell.core.objectives.callable_loss import as_objective
 
     return as_objective(recipe.objective)
 

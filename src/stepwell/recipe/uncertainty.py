@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.check import require, require_one_of
-from stepwell.core.dropout_places import switch_on_
 from stepwell.core.errors import JobError
+from stepwell.core.modules.dropout_places import switch_on_
 from stepwell.core.randomness import derive, seeded_defaults
 from stepwell.core.slots import call_model
 from stepwell.engine.evaluate import evaluating

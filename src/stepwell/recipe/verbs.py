@@ -362,8 +362,8 @@ def _require_same_data(manifest: dict[str, Any], loaded: Any, folder: str | Path
 def _evaluate(delivered: Delivered, examples: Any, job: Job) -> dict[str, float]:
     import torch
 
-    from stepwell.core.callable_loss import as_objective
     from stepwell.core.catalog import lookup
+    from stepwell.core.objectives.callable_loss import as_objective
 
     task = task_of(delivered.description["task"])
     chosen = job.recipe.objective

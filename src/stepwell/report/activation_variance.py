@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stepwell.core.activation_variance import (
+from stepwell.core.modules.activation_variance import (
     ActivationMoments,
     activation_variance,
     plain_network,

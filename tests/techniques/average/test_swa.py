@@ -246,7 +246,7 @@ def test_a_bad_setting_is_refused_by_name(settings: dict[str, object], field: st
 
 
 def test_statistics_that_are_held_are_not_estimated_anew() -> None:
-    from stepwell.core.freezing import allow_holding, hold_statistics, set_held
+    from stepwell.core.modules.freezing import allow_holding, hold_statistics, set_held
 
     norms = [nn.BatchNorm1d(1) for _ in range(3)]
     for norm in norms:

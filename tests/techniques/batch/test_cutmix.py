@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.pairing import partners
 from stepwell.core.errors import DataError, JobError
 from stepwell.core.facts import DataFacts
-from stepwell.core.pairing import partners
 from stepwell.core.randomness import Rng
 from stepwell.techniques import CutBox, CutMix, cut_box, cutmix
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Boxes
 from stepwell.core.errors import JobError
-from stepwell.core.image_batches import Boxes
 from stepwell.core.randomness import Rng
 from stepwell.techniques import Erasing, erase_boxes
 

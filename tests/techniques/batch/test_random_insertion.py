@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.thesaurus import SynonymTable
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
-from stepwell.core.thesaurus import SynonymTable
 from stepwell.techniques import RandomInsertion, insert_synonyms
 
 WORDS = ["_", "big", "large", "dog", "cat", "the"]

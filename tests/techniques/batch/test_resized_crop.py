@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Boxes
 from stepwell.core.errors import JobError
-from stepwell.core.image_batches import Boxes
 from stepwell.core.randomness import Rng
 from stepwell.techniques import ResizedCrop, resize_boxes
 

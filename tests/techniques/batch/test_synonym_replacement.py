@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.thesaurus import SynonymTable
 from stepwell.core.errors import DataError, JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
-from stepwell.core.thesaurus import SynonymTable
 from stepwell.techniques import SynonymReplacement, replace_synonyms
 
 WORDS = ["_", "big", "large", "huge", "dog"]

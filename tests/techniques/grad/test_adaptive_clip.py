@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 from stepwell.techniques.grad.adaptive_clip import AdaptiveClip, adaptive_clip_
 
 SHAPES = [(4, 3), (4,), (3, 2, 2, 2), (), (5, 1)]

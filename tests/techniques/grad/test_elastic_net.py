@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
 from stepwell.core.errors import JobError
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 from stepwell.engine.parts import Execution
 from stepwell.engine.train_step import TrainStep
 from stepwell.techniques import L1Penalty, L2Penalty, Mse, Sgd

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 from stepwell.techniques.grad.l1_penalty import L1Penalty, add_l1_penalty_
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
 from stepwell.core.clock import Clock, Horizon
-from stepwell.core.dropout import DropoutLayer
-from stepwell.core.dropout_places import dropout_places
 from stepwell.core.errors import JobError
+from stepwell.core.modules.dropout import DropoutLayer
+from stepwell.core.modules.dropout_places import dropout_places
 from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
 from stepwell.engine.train_step import TrainStep

@@ -11,7 +11,7 @@ from torch import nn
 
 from stepwell.core.clock import Clock
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import moves
+from stepwell.core.modules.freezing import moves
 from stepwell.core.randomness import Rng
 from stepwell.techniques.model.freeze import Freeze
 from stepwell.techniques.model.frozen_norm_statistics import FrozenNormStatistics, hold_statistics

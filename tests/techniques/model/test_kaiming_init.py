@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import gain_of
+from stepwell.core.modules.initial_weights import gain_of
 from stepwell.core.randomness import Rng, seeded_defaults
 from stepwell.techniques.model.kaiming_init import KaimingInit, kaiming_std
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stepwell.core.batch import Batch
 from stepwell.core.clock import Horizon
 from stepwell.core.errors import JobError
-from stepwell.core.low_rank import Adapter, adapted_layers, adapter_of, attach_, detach_, merge_, weight_change
+from stepwell.core.modules.low_rank import Adapter, adapted_layers, adapter_of, attach_, detach_, merge_, weight_change
 from stepwell.core.randomness import Rng, seeded_defaults
 from stepwell.core.signature import Signature
 from stepwell.engine.parts import Execution

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.orthogonal import orthogonal
+from stepwell.core.modules.orthogonal import orthogonal
 from stepwell.core.randomness import Rng
 from stepwell.techniques.model.orthogonal_init import OrthogonalInit, orthogonal_weight
 

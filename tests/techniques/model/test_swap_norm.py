@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.norms import AnyBatchNorm, ChannelRms, PerPosition, kind_of
+from stepwell.core.modules.norms import AnyBatchNorm, ChannelRms, PerPosition, kind_of
 from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
 from stepwell.models.registry import build

@@ -16,8 +16,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, set_held
-from stepwell.core.norms import AnyBatchNorm
+from stepwell.core.modules.freezing import allow_holding, set_held
+from stepwell.core.modules.norms import AnyBatchNorm
 from stepwell.core.randomness import Rng
 from stepwell.techniques.model.sync_batch_norm import SyncBatchNorm, SyncBatchNormLayer, num_ranks, summed
 

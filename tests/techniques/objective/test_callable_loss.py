@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
-from stepwell.core.callable_loss import CallableLoss, as_objective, is_mean_over_samples
 from stepwell.core.errors import JobError
+from stepwell.core.objectives.callable_loss import CallableLoss, as_objective, is_mean_over_samples
 from stepwell.core.slots import Objective
 from stepwell.techniques.objective.mse import Mse
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stepwell.core.batch import Batch
 from stepwell.core.errors import DataError, JobError
-from stepwell.core.soft_targets import cross_entropy_sum, soft_targets
+from stepwell.core.objectives.soft_targets import cross_entropy_sum, soft_targets
 from stepwell.techniques.objective.cross_entropy import CrossEntropy
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.pairing import partners
 from stepwell.core.catalog import lookup
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
-from stepwell.core.pairing import partners
 from stepwell.core.randomness import Rng, seeded_defaults
 from stepwell.core.slots import Objective
 from stepwell.engine.evaluate import evaluate

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stepwell.core.batch import Batch
-from stepwell.core.callable_loss import as_objective
 from stepwell.core.errors import DataError
+from stepwell.core.objectives.callable_loss import as_objective
+from stepwell.core.objectives.torch_losses import TorchClassLoss, TorchElementLoss
 from stepwell.core.slots import Objective
-from stepwell.core.torch_losses import TorchClassLoss, TorchElementLoss
 from stepwell.techniques.objective.class_weights import ClassWeights
 from stepwell.techniques.objective.label_smoothing import LabelSmoothing
 

@@ -10,8 +10,8 @@ from rule_checks import largest_difference, trained
 from torch import nn
 
 from stepwell.core.catalog import lookup
-from stepwell.core.elementwise import ElementwiseOptimizer
 from stepwell.core.errors import JobError
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
 from stepwell.techniques import Adagrad, adagrad_
 
 

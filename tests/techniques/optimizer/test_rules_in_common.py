@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from rule_checks import RULES, SHAPES, Rule, largest_difference, parameters, tensors
 from torch import Tensor, nn
 
-from stepwell.core import pieces
 from stepwell.core.batch import Batch
 from stepwell.core.clock import Horizon
-from stepwell.core.elementwise import ElementwiseOptimizer
+from stepwell.core.updates import pieces
+from stepwell.core.updates.elementwise import ElementwiseOptimizer
 from stepwell.engine.parts import Execution
 from stepwell.engine.train_step import TrainStep
 from stepwell.techniques import (

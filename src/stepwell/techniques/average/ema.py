@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.averaging import NamedAverage, wide
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.clock import Horizon, steps_of
 from stepwell.core.duration import Duration
+from stepwell.core.updates.averaging import NamedAverage, wide
 
 __all__ = ["Ema", "EmaAverage", "decay_of", "warmed_decay"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.averaging import NamedAverage, wide
 from stepwell.core.batch import Batch
-from stepwell.core.batch_norm import estimate_batch_norm_
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.clock import Horizon, steps_of
 from stepwell.core.duration import Duration
+from stepwell.core.modules.batch_norm import estimate_batch_norm_
+from stepwell.core.updates.averaging import NamedAverage, wide
 
 __all__ = ["Swa", "SwaAverage", "estimate_batch_norm_", "mean_into_"]
 

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
-from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between
-from stepwell.core.image_batches import (
+from stepwell.core.batches.images import (
     Fill,
     Rows,
     changed_where,
@@ -19,8 +17,10 @@ from stepwell.core.image_batches import (
     unit_range,
     warp,
 )
+from stepwell.core.catalog import technique
+from stepwell.core.check import require, require_between
+from stepwell.core.objectives.soft_targets import wide_dtype
 from stepwell.core.randomness import Rng
-from stepwell.core.soft_targets import wide_dtype
 
 __all__ = ["Affine", "transform_pictures"]
 

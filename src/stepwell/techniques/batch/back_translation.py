@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.tokens import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
-from stepwell.core.token_batches import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 
 __all__ = ["BackTranslation", "decode_tokens", "encode_texts"]
 

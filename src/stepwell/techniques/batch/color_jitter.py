@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Rows, changed_where, map_pictures, pictures_of, unit_range
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.errors import DataError
-from stepwell.core.image_batches import Rows, changed_where, map_pictures, pictures_of, unit_range
+from stepwell.core.objectives.soft_targets import wide_dtype
 from stepwell.core.randomness import Rng
-from stepwell.core.soft_targets import wide_dtype
 
 __all__ = ["ColorJitter", "jitter_colors"]
 

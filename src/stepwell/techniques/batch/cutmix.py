@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch, tree_map
-from stepwell.core.catalog import technique
-from stepwell.core.facts import DataFacts
-from stepwell.core.image_batches import map_pictures, pictures_of
-from stepwell.core.pairing import (
+from stepwell.core.batches.images import map_pictures, pictures_of
+from stepwell.core.batches.pairing import (
     MIXED_TOKENS,
     classes_known,
     drawn_share,
@@ -21,6 +19,8 @@ from stepwell.core.pairing import (
     partners_in,
     require_mixing,
 )
+from stepwell.core.catalog import technique
+from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
 
 __all__ = ["CutBox", "CutMix", "cut_box", "cutmix"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Boxes, draw_boxes, map_pictures, pictures_of, require_range, spread
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.image_batches import Boxes, draw_boxes, map_pictures, pictures_of, require_range, spread
+from stepwell.core.objectives.soft_targets import wide_dtype
 from stepwell.core.randomness import Rng
-from stepwell.core.soft_targets import wide_dtype
 
 __all__ = ["Erasing", "erase_boxes"]
 

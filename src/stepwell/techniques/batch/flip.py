@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import changed_where, move_pictures, pictures_of
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.image_batches import changed_where, move_pictures, pictures_of
 from stepwell.core.randomness import Rng
 
 __all__ = ["Flip", "flip_pictures"]

@@ -8,10 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree, tree_map
-from stepwell.core.catalog import technique
-from stepwell.core.errors import JobError
-from stepwell.core.facts import DataFacts
-from stepwell.core.pairing import (
+from stepwell.core.batches.pairing import (
     MIXED_TOKENS,
     classes_known,
     drawn_share,
@@ -21,6 +18,9 @@ from stepwell.core.pairing import (
     partners_in,
     require_mixing,
 )
+from stepwell.core.catalog import technique
+from stepwell.core.errors import JobError
+from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
 
 __all__ = ["Mixup", "mixup", "partners"]

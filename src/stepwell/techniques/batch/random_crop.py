@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Fill, Rows, changed_where, move_pictures, pictures_of, require_fill
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.image_batches import Fill, Rows, changed_where, move_pictures, pictures_of, require_fill
 from stepwell.core.randomness import Rng
 
 __all__ = ["RandomCrop", "pad_pictures", "shift_pictures"]

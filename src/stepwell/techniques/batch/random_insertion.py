@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.thesaurus import SynonymTable, synonym_table
+from stepwell.core.batches.tokens import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
-from stepwell.core.thesaurus import SynonymTable, synonym_table
-from stepwell.core.token_batches import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 
 __all__ = ["RandomInsertion", "insert_synonyms"]
 
@@ -24,7 +24,7 @@ def insert_synonyms(
     """Token ids (N, T) with synonyms of some of them inserted; what no longer fits drops off at the end.
 
     Args:
-        table: see `stepwell.core.thesaurus.synonym_table`.
+        table: see `stepwell.core.batches.thesaurus.synonym_table`.
         draws: (N, 3 T) in [0, 1): whether a token's synonym is inserted, which one, and where.
         padding: the token id that fills up the end.
 

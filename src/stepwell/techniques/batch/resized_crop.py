@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Boxes, changed_where, draw_boxes, move_pictures, pictures_of, require_range, warp
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_between
-from stepwell.core.image_batches import Boxes, changed_where, draw_boxes, move_pictures, pictures_of, require_range, warp
 from stepwell.core.randomness import Rng
 
 __all__ = ["ResizedCrop", "resize_boxes"]

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.images import Fill, Rows, changed_where, move_pictures, pictures_of, require_fill, unit_range, warp
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_between
-from stepwell.core.image_batches import Fill, Rows, changed_where, move_pictures, pictures_of, require_fill, unit_range, warp
+from stepwell.core.objectives.soft_targets import wide_dtype
 from stepwell.core.randomness import Rng
-from stepwell.core.soft_targets import wide_dtype
 
 __all__ = ["Rotation", "rotate_pictures"]
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.thesaurus import SynonymTable, synonym_table
+from stepwell.core.batches.tokens import known_tokens, map_tokens, needed, require_tokens, tokens_of
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.facts import DataFacts
 from stepwell.core.randomness import Rng
-from stepwell.core.thesaurus import SynonymTable, synonym_table
-from stepwell.core.token_batches import known_tokens, map_tokens, needed, require_tokens, tokens_of
 
 __all__ = ["SynonymReplacement", "replace_synonyms"]
 
@@ -22,7 +22,7 @@ def replace_synonyms(tokens: Tensor, table: SynonymTable, draws: Tensor, probabi
     """Token ids (N, T), each replaced by one of its synonyms with a probability.
 
     Args:
-        table: see `stepwell.core.thesaurus.synonym_table`.
+        table: see `stepwell.core.batches.thesaurus.synonym_table`.
         draws: (N, 2 T) in [0, 1): whether, then which.
 
     >>> table = synonym_table(["big", "dog", "large"], "builtin", "replace_synonyms")

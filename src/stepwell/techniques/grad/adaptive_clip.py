@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 
 __all__ = ["AdaptiveClip", "adaptive_clip_"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
-from stepwell.core.gradients import Gradients
-from stepwell.core.penalty import ApplyTo, add_penalty_
+from stepwell.core.updates.gradients import Gradients
+from stepwell.core.updates.penalty import ApplyTo, add_penalty_
 
 __all__ = ["ElasticNet", "add_elastic_net_"]
 

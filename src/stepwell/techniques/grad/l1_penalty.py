@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from stepwell.core.catalog import technique
-from stepwell.core.gradients import Gradients
-from stepwell.core.penalty import ApplyTo, add_penalty_, check_penalty
+from stepwell.core.updates.gradients import Gradients
+from stepwell.core.updates.penalty import ApplyTo, add_penalty_, check_penalty
 
 __all__ = ["L1Penalty", "add_l1_penalty_"]
 

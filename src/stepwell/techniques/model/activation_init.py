@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_one_of
-from stepwell.core.initial_weights import (
+from stepwell.core.modules.initial_weights import (
     DRAWS_ANEW,
     GAINS,
     LAYERS,
@@ -26,7 +26,7 @@ from stepwell.core.initial_weights import (
     gain_of,
     weight_layers,
 )
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.norms import is_norm
 from stepwell.core.randomness import Rng
 
 __all__ = ["ActivationInit", "InitRow", "init_table"]

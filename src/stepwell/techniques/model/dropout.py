@@ -13,7 +13,8 @@ from torch import nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of
 from stepwell.core.clock import Clock, Horizon
-from stepwell.core.dropout_places import (
+from stepwell.core.errors import JobError, nearest
+from stepwell.core.modules.dropout_places import (
     DropoutPlace,
     bare_activations,
     behind_the_last_layer,
@@ -21,7 +22,6 @@ from stepwell.core.dropout_places import (
     insert_dropout_,
     unreachable_dropout,
 )
-from stepwell.core.errors import JobError, nearest
 from stepwell.core.randomness import Rng
 
 __all__ = ["DROPOUT_RATES", "Dropout", "dropout_position"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import draw_, named
+from stepwell.core.modules.initial_weights import draw_, named
 from stepwell.core.randomness import Rng
 
 __all__ = ["EmbeddingInit", "embedding_std"]

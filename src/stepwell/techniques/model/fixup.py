@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.initial_weights import LAYERS, weight_layers
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.initial_weights import LAYERS, weight_layers
+from stepwell.core.modules.norms import is_norm
+from stepwell.core.modules.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 from stepwell.core.randomness import Rng
-from stepwell.core.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 
 __all__ = ["Fixup", "fixup_factor"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, claim, matched_names, norms_of, set_held
+from stepwell.core.modules.freezing import allow_holding, claim, matched_names, norms_of, set_held
 from stepwell.core.randomness import Rng
 
 __all__ = ["Freeze", "freeze_"]

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.freezing import hold_statistics, norms_of
+from stepwell.core.modules.freezing import hold_statistics, norms_of
 from stepwell.core.randomness import Rng
 
 __all__ = ["FrozenNormStatistics", "hold_statistics"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_one_of
-from stepwell.core.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
+from stepwell.core.modules.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["KaimingInit", "kaiming_std"]

@@ -11,10 +11,10 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.dropout_places import last_with_parameters
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.freezing import matched_names
-from stepwell.core.low_rank import ADAPTABLE, Adapter, adapted_layers, attach_, freeze_around_
+from stepwell.core.modules.dropout_places import last_with_parameters
+from stepwell.core.modules.freezing import matched_names
+from stepwell.core.modules.low_rank import ADAPTABLE, Adapter, adapted_layers, attach_, freeze_around_
 from stepwell.core.own_code import weights_read
 from stepwell.core.randomness import Rng, derive
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.dropout_places import last_with_parameters
 from stepwell.core.errors import JobError, nearest
 from stepwell.core.facts import DataFacts
+from stepwell.core.modules.dropout_places import last_with_parameters
 from stepwell.core.randomness import Rng
 
 __all__ = ["NewHead", "fresh_linear"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.catalog import technique
-from stepwell.core.initial_weights import DRAWS_ANEW, Nonlinearity, WeightLayer, check_draw, draw_weights_, gain_of
-from stepwell.core.orthogonal import orthogonal
+from stepwell.core.modules.initial_weights import DRAWS_ANEW, Nonlinearity, WeightLayer, check_draw, draw_weights_, gain_of
+from stepwell.core.modules.orthogonal import orthogonal
 from stepwell.core.randomness import Rng
 
 __all__ = ["OrthogonalInit", "orthogonal_weight"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_between
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import draw_, named
-from stepwell.core.orthogonal import orthogonal
+from stepwell.core.modules.initial_weights import draw_, named
+from stepwell.core.modules.orthogonal import orthogonal
 from stepwell.core.randomness import Rng
 
 __all__ = ["RecurrentInit", "forget_rows"]

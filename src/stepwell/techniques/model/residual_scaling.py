@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import LAYERS
+from stepwell.core.modules.initial_weights import LAYERS
+from stepwell.core.modules.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 from stepwell.core.randomness import Rng
-from stepwell.core.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 
 __all__ = ["ResidualScaling", "residual_factor"]
 

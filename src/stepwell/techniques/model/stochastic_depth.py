@@ -12,8 +12,8 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require_between, require_one_of
 from stepwell.core.clock import Clock, Horizon
 from stepwell.core.errors import JobError
+from stepwell.core.modules.residual import ResidualBlock, check_patterns, residual_blocks
 from stepwell.core.randomness import Rng
-from stepwell.core.residual import ResidualBlock, check_patterns, residual_blocks
 
 __all__ = ["StochasticDepth", "depth_probabilities", "drop_branch"]
 

@@ -12,7 +12,7 @@ from torch import nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.norms import AnyBatchNorm, ChannelRms, NormKind, PerPosition, check_groups, kind_of, norm
+from stepwell.core.modules.norms import AnyBatchNorm, ChannelRms, NormKind, PerPosition, check_groups, kind_of, norm
 from stepwell.core.randomness import Rng
 
 __all__ = ["SwapNorm", "swapped_norm"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.initial_weights import DRAWS_ANEW, WeightLayer, draw_weights_
+from stepwell.core.modules.initial_weights import DRAWS_ANEW, WeightLayer, draw_weights_
 from stepwell.core.randomness import Rng
 
 __all__ = ["TruncatedNormalInit", "truncated_normal_"]

@@ -13,7 +13,7 @@ from stepwell.core.check import require
 from stepwell.core.clock import Clock, Horizon, steps_of
 from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, claim, matched_names, norms_of, set_held
+from stepwell.core.modules.freezing import allow_holding, claim, matched_names, norms_of, set_held
 from stepwell.core.randomness import Rng
 
 __all__ = ["Stage", "Unfreezing", "thaw_steps"]

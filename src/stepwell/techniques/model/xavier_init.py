@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 from stepwell.core.catalog import technique
-from stepwell.core.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
+from stepwell.core.modules.initial_weights import DRAWS_ANEW, Distribution, Fan, Nonlinearity, check_draw, gain_of, initialise_
 from stepwell.core.randomness import Rng
 
 __all__ = ["XavierInit", "xavier_std"]

@@ -6,9 +6,9 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.errors import JobError
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.norms import is_norm
+from stepwell.core.modules.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 from stepwell.core.randomness import Rng
-from stepwell.core.residual import ResidualBlock, branch_modules, check_patterns, residual_blocks
 
 __all__ = ["ZeroGamma", "last_norm"]
 

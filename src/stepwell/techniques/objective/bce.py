@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
-from stepwell.core.binary_losses import bce_sum, labels_unit
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.constants import numbers_like
 from stepwell.core.errors import JobError
-from stepwell.core.loss_shapes import aligned, num_elements
+from stepwell.core.objectives.binary_losses import bce_sum, labels_unit
+from stepwell.core.objectives.loss_shapes import aligned, num_elements
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
+from stepwell.core.updates.constants import numbers_like
 
 __all__ = ["Bce", "bce_sum"]
 

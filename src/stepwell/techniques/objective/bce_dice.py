@@ -10,8 +10,8 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.loss_shapes import over_elements
-from stepwell.core.masks import aligned_masks, dice_losses, mask_counts
+from stepwell.core.objectives.loss_shapes import over_elements
+from stepwell.core.objectives.masks import aligned_masks, dice_losses, mask_counts
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
 

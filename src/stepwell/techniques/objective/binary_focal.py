@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
-from stepwell.core.binary_losses import bce_sum, labels_unit
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.loss_shapes import aligned, num_elements, over_elements
+from stepwell.core.objectives.binary_losses import bce_sum, labels_unit
+from stepwell.core.objectives.loss_shapes import aligned, num_elements, over_elements
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
 

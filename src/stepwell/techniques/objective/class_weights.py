@@ -15,9 +15,9 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
-from stepwell.core.loss_shapes import as_scores
+from stepwell.core.objectives.loss_shapes import as_scores
+from stepwell.core.objectives.soft_targets import Modifier, class_targets, class_weights_at, soft_targets, wide_dtype
 from stepwell.core.slots import Counts, Objective, Terms
-from stepwell.core.soft_targets import Modifier, class_targets, class_weights_at, soft_targets, wide_dtype
 
 __all__ = ["ClassWeights", "balanced_weights"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.loss_shapes import as_scores
+from stepwell.core.objectives.loss_shapes import as_scores
+from stepwell.core.objectives.soft_targets import ClassObjective, class_counts, class_targets, cross_entropy_sum, unit_of
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Terms
-from stepwell.core.soft_targets import ClassObjective, class_counts, class_targets, cross_entropy_sum, unit_of
 
 __all__ = ["CrossEntropy", "cross_entropy_sum"]
 

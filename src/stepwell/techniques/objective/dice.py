@@ -8,8 +8,8 @@ from typing import Literal
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
-from stepwell.core.loss_shapes import over_elements
-from stepwell.core.masks import aligned_masks, batch_dice_loss, dice_losses, mask_counts
+from stepwell.core.objectives.loss_shapes import over_elements
+from stepwell.core.objectives.masks import aligned_masks, batch_dice_loss, dice_losses, mask_counts
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
 

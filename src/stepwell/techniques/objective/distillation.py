@@ -12,10 +12,10 @@ from stepwell.core.batch import Batch, Tree, tree_leaves
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.errors import JobError
-from stepwell.core.loss_shapes import as_scores
+from stepwell.core.objectives.loss_shapes import as_scores
+from stepwell.core.objectives.soft_targets import Modifier, class_targets, position_mass
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms, call_model
-from stepwell.core.soft_targets import Modifier, class_targets, position_mass
 
 __all__ = ["Distillation", "distillation_losses"]
 

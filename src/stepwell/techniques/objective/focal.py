@@ -13,12 +13,12 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
-from stepwell.core.constants import numbers_like
 from stepwell.core.errors import DataError, JobError
-from stepwell.core.loss_shapes import as_scores, over_elements
+from stepwell.core.objectives.loss_shapes import as_scores, over_elements
+from stepwell.core.objectives.soft_targets import ClassObjective, class_counts, class_targets, cross_entropy_sum, unit_of
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Terms
-from stepwell.core.soft_targets import ClassObjective, class_counts, class_targets, cross_entropy_sum, unit_of
+from stepwell.core.updates.constants import numbers_like
 
 __all__ = ["Focal", "focal_sum"]
 

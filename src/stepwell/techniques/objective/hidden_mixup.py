@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, Tree, tree_leaves, tree_map
+from stepwell.core.batches.pairing import classes_known, drawn_share, lerp_tree, mass_of, partners_in, require_mixing
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.errors import JobError, nearest
 from stepwell.core.facts import DataFacts
-from stepwell.core.pairing import classes_known, drawn_share, lerp_tree, mass_of, partners_in, require_mixing
+from stepwell.core.objectives.soft_targets import Modifier, wide_dtype
 from stepwell.core.randomness import Rng
 from stepwell.core.slots import Objective
-from stepwell.core.soft_targets import Modifier, wide_dtype
 
 __all__ = ["HiddenMixup", "mix_halves"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_between
-from stepwell.core.loss_shapes import as_scores
+from stepwell.core.objectives.loss_shapes import as_scores
+from stepwell.core.objectives.soft_targets import Modifier, class_targets, soft_targets, wide_dtype
 from stepwell.core.slots import Counts, Objective, Terms
-from stepwell.core.soft_targets import Modifier, class_targets, soft_targets, wide_dtype
 
 __all__ = ["LabelSmoothing", "smooth_targets"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
-from stepwell.core.loss_shapes import aligned, num_elements, over_elements
+from stepwell.core.objectives.loss_shapes import aligned, num_elements, over_elements
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
 

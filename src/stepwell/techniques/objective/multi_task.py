@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from stepwell.core.batch import Batch, Tree
-from stepwell.core.callable_loss import as_objective
 from stepwell.core.catalog import lookup, record_of, settings_of, technique
 from stepwell.core.check import require
 from stepwell.core.errors import DataError, JobError, StepwellError, nearest
+from stepwell.core.objectives.callable_loss import as_objective
 from stepwell.core.slots import Counts, Objective, Terms
 
 __all__ = ["MultiTask"]

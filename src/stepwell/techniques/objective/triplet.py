@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
-from stepwell.core.embeddings import Takes, distances, embed, embeddings
-from stepwell.core.loss_shapes import over_elements
+from stepwell.core.objectives.embeddings import Takes, distances, embed, embeddings
+from stepwell.core.objectives.loss_shapes import over_elements
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
 

@@ -11,7 +11,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_one_of
 from stepwell.core.clock import Horizon, steps_of
 from stepwell.core.duration import Duration
-from stepwell.core.layer_statistics import ActivationSums, gradient_statistics, is_saturating, update_ratio
+from stepwell.core.modules.layer_statistics import ActivationSums, gradient_statistics, is_saturating, update_ratio
 from stepwell.core.reports import EvalReport, StepReport, Stop
 
 __all__ = ["LayerStatistics", "LayerWatch"]

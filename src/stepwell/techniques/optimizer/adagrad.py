@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.replicas import replicated
+from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.updates.replicas import replicated
 
 __all__ = ["Adagrad", "AdagradOptimizer", "adagrad_"]
 

@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.kernels import adam_kernel_
-from stepwell.core.replicas import replicated
+from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.updates.kernels import adam_kernel_
+from stepwell.core.updates.replicas import replicated
 
 __all__ = ["AdamW", "AdamWOptimizer", "adamw_"]
 

@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of
-from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.kernels import adam_kernel_, sgd_kernel_
-from stepwell.core.pieces import cut, in_memory_order
-from stepwell.core.replicas import replicated
-from stepwell.core.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
+from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.updates.kernels import adam_kernel_, sgd_kernel_
+from stepwell.core.updates.pieces import cut, in_memory_order
+from stepwell.core.updates.replicas import replicated
+from stepwell.core.updates.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
 
 __all__ = ["Lamb", "LambOptimizer", "lamb_"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from stepwell.core.catalog import technique
 from stepwell.core.check import require_between
 from stepwell.core.errors import JobError
-from stepwell.core.norms import is_norm
+from stepwell.core.modules.norms import is_norm
 
 __all__ = ["LayerRow", "LayerwiseLr", "layer_table", "layers_of"]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
-from stepwell.core.freezing import matched_names
+from stepwell.core.modules.freezing import matched_names
 
 __all__ = ["LrGroups", "lr_factors"]
 

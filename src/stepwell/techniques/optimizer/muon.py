@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.kernels import adam_kernel_
+from stepwell.core.updates.kernels import adam_kernel_
 
 __all__ = ["Muon", "MuonOptimizer", "muon_groups", "orthogonalized"]
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stepwell.core.batch import Batch
-from stepwell.core.batch_norm import estimate_batch_norm_, estimated_norms
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
 from stepwell.core.clock import Clock
-from stepwell.core.elementwise import ElementwiseOptimizer, Lane
-from stepwell.core.kernels import adam_kernel_, sgd_kernel_
-from stepwell.core.pieces import pieces
-from stepwell.core.replicas import replicated
+from stepwell.core.modules.batch_norm import estimate_batch_norm_, estimated_norms
 from stepwell.core.slots import Average
+from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.updates.kernels import adam_kernel_, sgd_kernel_
+from stepwell.core.updates.pieces import pieces
+from stepwell.core.updates.replicas import replicated
 
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeAdamWOptimizer", "ScheduleFreeAverage", "schedule_free_adamw_"]
 

@@ -9,10 +9,10 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between
-from stepwell.core.elementwise import ElementwiseOptimizer, Lane
 from stepwell.core.errors import JobError
-from stepwell.core.kernels import sgd_kernel_
-from stepwell.core.replicas import replicated
+from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.updates.kernels import sgd_kernel_
+from stepwell.core.updates.replicas import replicated
 
 __all__ = ["Sgd", "SgdOptimizer", "sgd_"]
 

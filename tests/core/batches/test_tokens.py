@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stepwell.core.batch import Batch
+from stepwell.core.batches.tokens import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 from stepwell.core.errors import DataError, JobError
 from stepwell.core.facts import DataFacts
-from stepwell.core.token_batches import known_tokens, map_tokens, needed, refuse_aligned, require_tokens
 
 TOKENS = torch.tensor([[1, 2, 3], [4, 5, 6]])
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import stepwell.core.dropout as fast
-from stepwell.core.dropout import DropoutLayer, drop, drop_elements, keep_noise, random_words, true_probability
+import stepwell.core.modules.dropout as fast
 from stepwell.core.errors import JobError
+from stepwell.core.modules.dropout import DropoutLayer, drop, drop_elements, keep_noise, random_words, true_probability
 from stepwell.core.randomness import seeded_defaults
 
 MASK = (1 << 64) - 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Tree, tree_leaves, tree_map
 from stepwell.core.errors import DataError
-from stepwell.core.loss_shapes import as_scores
+from stepwell.core.objectives.loss_shapes import as_scores
 from stepwell.core.slots import call_model
 
 __all__ = ["Takes", "distances", "embed", "embeddings"]

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from stepwell.core.batch import Tree
 from stepwell.core.check import require, require_one_of
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import LAYERS, draw_, named
+from stepwell.core.modules.initial_weights import LAYERS, draw_, named
 from stepwell.core.randomness import Rng, seeded_defaults
 from stepwell.core.slots import call_model
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.errors import DataError
-from stepwell.core.loss_shapes import as_scores, over_elements
+from stepwell.core.objectives.loss_shapes import as_scores, over_elements
+from stepwell.core.objectives.soft_targets import class_targets, soft_targets
 from stepwell.core.slots import Counts
-from stepwell.core.soft_targets import class_targets, soft_targets
 
 __all__ = ["Masks", "aligned_masks", "batch_dice_loss", "dice_losses", "mask_counts"]
 

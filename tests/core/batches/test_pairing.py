@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stepwell.core.batch import BLOCK, Batch, rank_bounds
+from stepwell.core.batches.pairing import classes_known, drawn_share, mass_of, partners, partners_in, require_mixing
 from stepwell.core.errors import DataError, JobError
 from stepwell.core.facts import DataFacts
-from stepwell.core.pairing import classes_known, drawn_share, mass_of, partners, partners_in, require_mixing
 from stepwell.core.randomness import Rng
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import dropout as imported_dropout
 
-from stepwell.core.dropout import DropoutLayer
-from stepwell.core.dropout_places import (
+from stepwell.core.modules.dropout import DropoutLayer
+from stepwell.core.modules.dropout_places import (
     bare_activations,
     behind_the_last_layer,
     dropout_places,

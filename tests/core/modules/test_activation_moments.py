@@ -11,7 +11,8 @@ import torch
 from scipy.integrate import quad
 from torch import nn
 
-from stepwell.core.activation_variance import (
+from stepwell.core.errors import JobError
+from stepwell.core.modules.activation_variance import (
     ActivationMoments,
     activation_variance,
     plain_network,
@@ -19,7 +20,6 @@ from stepwell.core.activation_variance import (
     relative_spread,
     weight_stds,
 )
-from stepwell.core.errors import JobError
 
 
 def test_the_first_experiment_of_the_textbooks_ends_at_1_5e_32() -> None:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stepwell.core.dropout import drop_elements
 from stepwell.core.errors import JobError
-from stepwell.core.freezing import allow_holding, norms_of, set_held
+from stepwell.core.modules.dropout import drop_elements
+from stepwell.core.modules.freezing import allow_holding, norms_of, set_held
 from stepwell.core.randomness import Rng
 
 __all__ = [

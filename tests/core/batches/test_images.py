@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from stepwell.core.batch import Batch
-from stepwell.core.errors import DataError, JobError
-from stepwell.core.image_batches import (
+from stepwell.core.batches.images import (
     Pictures,
     changed_where,
     draw_boxes,
@@ -21,6 +20,7 @@ from stepwell.core.image_batches import (
     unit_range,
     warp,
 )
+from stepwell.core.errors import DataError, JobError
 from stepwell.core.randomness import Rng
 
 HOST = torch.device("cpu")

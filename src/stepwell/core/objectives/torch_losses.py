@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.errors import DataError
-from stepwell.core.loss_shapes import aligned, as_scores, num_elements, over_elements
+from stepwell.core.objectives.loss_shapes import aligned, as_scores, num_elements, over_elements
+from stepwell.core.objectives.soft_targets import ClassObjective, class_targets, class_weights_at, position_mass, unit_of
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
-from stepwell.core.soft_targets import ClassObjective, class_targets, class_weights_at, position_mass, unit_of
 
 __all__ = ["TorchClassLoss", "TorchElementLoss", "recognised"]
 

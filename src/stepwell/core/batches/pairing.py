@@ -12,8 +12,8 @@ from stepwell.core.batch import BLOCK, Batch, Tree, tree_leaves, tree_map
 from stepwell.core.check import require, require_between
 from stepwell.core.errors import DataError, JobError
 from stepwell.core.facts import DataFacts
+from stepwell.core.objectives.soft_targets import soft_targets
 from stepwell.core.randomness import Rng
-from stepwell.core.soft_targets import soft_targets
 
 __all__ = ["MIXED_TOKENS", "classes_known", "drawn_share", "lerp_tree", "mass_of", "partners", "partners_in", "require_mixing"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stepwell.core.layout import Layout, Run
-from stepwell.core.pieces import same_order
+from stepwell.core.updates.layout import Layout, Run
+from stepwell.core.updates.pieces import same_order
 
 # Models up to this many values (1 MiB in fp32, about what stays in cache) are laid out whole; of larger ones, tensors up
 # to the second number.

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.norms import AnyBatchNorm, ChannelRms, PerPosition, check_groups, default_groups, is_norm, kind_of, norm
+from stepwell.core.modules.norms import (
+    AnyBatchNorm,
+    ChannelRms,
+    PerPosition,
+    check_groups,
+    default_groups,
+    is_norm,
+    kind_of,
+    norm,
+)
 
 SHAPES: dict[int, tuple[int, ...]] = {0: (5, 8), 1: (5, 8, 7), 2: (5, 8, 4, 3), 3: (5, 8, 2, 3, 4)}
 

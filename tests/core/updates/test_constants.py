@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stepwell.core.constants import numbers_like
+from stepwell.core.updates.constants import numbers_like
 
 
 def test_the_same_numbers_are_one_tensor_for_each_dtype() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stepwell.core.batch import Batch, tree_leaves, tree_map
 from stepwell.core.check import require
 from stepwell.core.errors import DataError
-from stepwell.core.soft_targets import wide_dtype
+from stepwell.core.objectives.soft_targets import wide_dtype
 
 __all__ = [
     "FILLS",

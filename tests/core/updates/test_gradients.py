@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 
 
 def parameters() -> list[Tensor]:

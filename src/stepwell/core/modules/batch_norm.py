@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.core.batch import Batch
-from stepwell.core.freezing import moves
+from stepwell.core.modules.freezing import moves
 from stepwell.core.slots import call_model
 
 __all__ = ["estimate_batch_norm_", "estimated_norms"]

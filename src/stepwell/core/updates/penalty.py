@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stepwell.core.check import require, require_one_of
-from stepwell.core.gradients import Gradients
+from stepwell.core.updates.gradients import Gradients
 
 __all__ = ["ApplyTo", "add_penalty_", "check_penalty"]
 

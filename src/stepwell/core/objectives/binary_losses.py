@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from stepwell.core.loss_shapes import over_elements
+from stepwell.core.objectives.loss_shapes import over_elements
 
 __all__ = ["bce_sum", "labels_unit"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stepwell.core.batches.thesaurus import SynonymTable, make_table, read_thesaurus, synonym_table
 from stepwell.core.errors import JobError
-from stepwell.core.thesaurus import SynonymTable, make_table, read_thesaurus, synonym_table
 
 
 def test_the_thesaurus_that_comes_along_knows_hundreds_of_words_and_every_pair_both_ways() -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from stepwell.core.batch import Batch, Tree, tree_leaves, tree_map
 from stepwell.core.errors import JobError
-from stepwell.core.loss_shapes import over_elements
+from stepwell.core.objectives.loss_shapes import over_elements
+from stepwell.core.objectives.torch_losses import recognised
 from stepwell.core.reports import Term
 from stepwell.core.slots import Counts, Objective, Terms
-from stepwell.core.torch_losses import recognised
 
 __all__ = ["CallableLoss", "MeanCheck", "as_objective", "is_mean_over_samples"]
 

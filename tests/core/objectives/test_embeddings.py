@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.embeddings import distances, embed, embeddings
+from stepwell.core.objectives.embeddings import distances, embed, embeddings
 
 
 def test_a_distance_is_the_root_of_the_squares() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from stepwell.core.dropout import DropoutKind, DropoutLayer, drop
+from stepwell.core.modules.dropout import DropoutKind, DropoutLayer, drop
 from stepwell.core.own_code import functions_called
 
 __all__ = [

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.initial_weights import draw_weights_, fill_, initialise_, named, weight_layers
+from stepwell.core.modules.initial_weights import draw_weights_, fill_, initialise_, named, weight_layers
 from stepwell.core.randomness import Rng
 
 

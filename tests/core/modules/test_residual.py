@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.errors import JobError
-from stepwell.core.residual import branch_modules, check_patterns, residual_blocks
+from stepwell.core.modules.residual import branch_modules, check_patterns, residual_blocks
 from stepwell.core.signature import Signature
 from stepwell.models.parts import Residual
 from stepwell.models.registry import build

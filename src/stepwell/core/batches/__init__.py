@@ -1,0 +1,1 @@
+"""Parts of batch techniques: pictures, tokens and partners in a batch."""

@@ -1,0 +1,1 @@
+"""Parts of what moves the weights: gradients, flat memory, update rules, averages."""
