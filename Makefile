@@ -1,4 +1,4 @@
-# make demo: train on real data. make test: lint, types, tests. Each does its own set-up.
+# make demo: train on real data. make test: lint, types, tests. make ci: also the longer suites. Each does its own set-up.
 
 PYTHON ?= $(shell for name in python3.11 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
@@ -10,17 +10,21 @@ VERSIONS := pyproject.toml constraints.txt
 # One thread per process: two pools of threads on two cores slow single steps down many times over.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ci lint types bench-speed bench-accuracy clean
+.PHONY: demo test ci soak lint types bench-speed bench-resilience bench-accuracy clean
 
 demo: .venv/.stamp
 	@$(BIN)/stepwell train examples/digits.yaml
 	@printf '\n(stepwell is installed in .venv: "source .venv/bin/activate" puts it on the path)\n'
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not soak"
 
 ci: test
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The resilience suites with their long counts: 1,000 kills, 3,000 corruptions and the like.
+soak: .venv/.stamp
+	$(BIN)/python -m pytest -n 2 -m soak tests/resilience
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
@@ -31,6 +35,10 @@ types: .venv/.stamp
 
 bench-speed: .venv-bench/.stamp-peers
 	$(BENCH)/python -m benchmarks.speed
+
+# About a quarter of an hour; writes its table into docs/resilience.md.
+bench-resilience: .venv-bench/.stamp-peers
+	$(BENCH)/python -m benchmarks.resilience
 
 bench-accuracy: .venv-bench/.stamp-data
 	$(BENCH)/python -m benchmarks.accuracy

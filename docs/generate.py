@@ -140,6 +140,13 @@ def stop_text() -> str:
     return dataclass_card("", StopRules)
 
 
+def keep_text() -> str:
+    """The keys of keep."""
+    from stepwell.recipe.job import KeepRules
+
+    return dataclass_card("", KeepRules)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "techniques": techniques_text,
     **{f"cards_{slot}": partial(cards_text, slot) for slot in SLOTS},
@@ -147,6 +154,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "sources": sources_text,
     "split": split_text,
     "job": job_text,
+    "keep": keep_text,
     "recipe": recipe_text,
     "stop": stop_text,
 }

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from stepwell.core.batch import Batch
     from stepwell.engine.train_step import TrainStep
     from stepwell.models.registry import model
+    from stepwell.recipe.audit import audit
+    from stepwell.recipe.diff import diff
     from stepwell.recipe.estimators import Classifier, Regressor
+    from stepwell.recipe.export import export
     from stepwell.recipe.fit import fit
+    from stepwell.recipe.foreign_weights import import_weights
     from stepwell.recipe.job import Job, Recipe
+    from stepwell.recipe.replay import replay
+    from stepwell.recipe.runs import runs
     from stepwell.recipe.verbs import check, evaluate, explain, predict, resume, schedule, train
+    from stepwell.recipe.verify import verify
+    from stepwell.report.card import write_card
     from stepwell.report.page import write_report
 
 __version__ = "0.1.0"
@@ -33,15 +41,23 @@ _HOMES = {
     "Recipe": "stepwell.recipe.job",
     "Regressor": "stepwell.recipe.estimators",
     "TrainStep": "stepwell.engine.train_step",
+    "audit": "stepwell.recipe.audit",
     "check": "stepwell.recipe.verbs",
+    "diff": "stepwell.recipe.diff",
     "evaluate": "stepwell.recipe.verbs",
     "explain": "stepwell.recipe.verbs",
+    "export": "stepwell.recipe.export",
     "fit": "stepwell.recipe.fit",
+    "import_weights": "stepwell.recipe.foreign_weights",
     "model": "stepwell.models.registry",
     "predict": "stepwell.recipe.verbs",
+    "replay": "stepwell.recipe.replay",
     "resume": "stepwell.recipe.verbs",
+    "runs": "stepwell.recipe.runs",
     "schedule": "stepwell.recipe.verbs",
     "train": "stepwell.recipe.verbs",
+    "verify": "stepwell.recipe.verify",
+    "write_card": "stepwell.report.card",
     "write_report": "stepwell.report.page",
 }
 
@@ -53,16 +69,24 @@ __all__ = [
     "Regressor",
     "TrainStep",
     "__version__",
+    "audit",
     "check",
+    "diff",
     "evaluate",
     "explain",
+    "export",
     "fit",
+    "import_weights",
     "model",
     "predict",
+    "replay",
     "resume",
+    "runs",
     "schedule",
     "techniques",
     "train",
+    "verify",
+    "write_card",
     "write_report",
 ]
 

@@ -22,19 +22,28 @@ PUBLIC = [
     "Regressor",
     "TrainStep",
     "__version__",
+    "audit",
     "check",
+    "diff",
     "evaluate",
     "explain",
+    "export",
     "fit",
+    "import_weights",
     "model",
     "predict",
+    "replay",
     "resume",
+    "runs",
     "schedule",
     "techniques",
     "train",
+    "verify",
+    "write_card",
     "write_report",
 ]
 VERBS = {"train", "resume", "evaluate", "predict", "explain", "schedule", "check", "report", "techniques"}
+VERBS |= {"verify", "replay", "diff", "audit", "runs", "export", "import"}
 
 
 def test_the_public_names_are_these() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from table_job import CLASSES, HEADER, JOB, REGRESSION, call, content, full_rows, row, rows, write
 
+from stepwell.engine import saver
 from stepwell.engine.checkpoint import checkpoints, load_checkpoint
 
 BY_TIME = "split: {validation: 0.2, test: 0.2, by: time}"
@@ -303,22 +305,38 @@ def full_disk_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     monkeypatch.setattr(os, "fsync", fail)
 
 
-def test_a_full_disk_keeps_earlier_checkpoints_and_resume_reaches_the_same_weights(
-    with_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SAME = ("model/model.safetensors", "metrics/train.csv", "metrics/validation.csv")
+
+
+def test_a_checkpoint_that_finds_no_space_is_told_and_training_goes_on(with_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         full_disk_at(patch, "step-9")
         answer = call("train", "job.yaml", "--out", "full", "--quiet")
-    assert answer.code == 2
+    assert answer.code == 0
+    assert "the checkpoint of step 9 was not saved: the disk is full while writing full/checkpoints/step-9" in answer.err
+    events = [json.loads(line) for line in (with_run / "full" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["kind"] == "save_failed"] == [9]
+    assert [event["step"] for event in events if event["kind"] == "saved"] == [3, 6, 12]
+    assert list((with_run / "full" / "checkpoints").glob(".*")) == []
+    for name in SAME:
+        assert (with_run / "full" / name).read_bytes() == (with_run / "run" / name).read_bytes()
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_resume_reaches_the_same_weights(
+    with_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        full_disk_at(patch, "checkpoints/.step-")
+        patch.setattr(saver, "MOST_FAILED", 2)
+        answer = call("train", "job.yaml", "--out", "full", "--quiet")
+    assert answer.code == 3
     told = answer.mistake()
-    assert told[0].startswith("the disk is full while writing full/checkpoints/")
+    assert told[0].startswith("2 checkpoints in a row could not be saved: the disk is full while writing full/checkpoints/")
     assert "stepwell resume" in told[2]
-    kept = checkpoints(with_run / "full" / "checkpoints")
-    assert [path.name for path in kept] == ["step-6", "step-3"]
-    assert all(load_checkpoint(path)["step"] for path in kept)
+    assert checkpoints(with_run / "full" / "checkpoints") == []
     assert list((with_run / "full" / "checkpoints").glob(".*")) == []
     assert call("resume", "full", "--quiet").code == 0
-    for name in ("model/model.safetensors", "metrics/train.csv", "metrics/validation.csv"):
+    for name in SAME:
         assert (with_run / "full" / name).read_bytes() == (with_run / "run" / name).read_bytes()
 
 

@@ -209,5 +209,5 @@ def test_an_interrupted_training_says_how_to_go_on_and_going_on_finishes_it(here
         assert process.wait() == 143
     _, _, fix = three_lines("\n".join(rest.splitlines()[-3:]))
     assert "stepwell resume run" in fix
-    assert call("resume", "run", "--budget", "1 steps", "--quiet") == 0
+    assert call("resume", "run", "--max-time", "0.01 s", "--quiet") == 0
     assert (here / "run" / "result.json").is_file()

@@ -20,6 +20,7 @@ from table_job import HEADER, JOB, Answer, call, content, row, rows, write
 
 from stepwell.core.catalog import discover
 from stepwell.data.split import SplitSpec, split_indices
+from stepwell.engine.event_log import read_events
 from stepwell.engine.trainer import Trainer
 
 SAME = ("model/model.safetensors", "model/model.json", "metrics/train.csv", "metrics/validation.csv")
@@ -147,8 +148,8 @@ main(["train", "job.yaml", "--out", "killed", "--quiet"])
     ("module", "name", "part", "half"),
     [
         # in the middle of a checkpoint's files, and between two of them with half a line in the metrics
-        ("checkpoint", "write_bytes", "step-9", "open(str(path) + '.half', 'wb').write(b'x' * 99)"),
-        ("checkpoint", "flush_folder", "checkpoints", "open('killed/metrics/train.csv', 'a').write('7,2.33')"),
+        ("checkpoint", "write_into", "step-9", "open(str(path) + '.half', 'wb').write(b'x' * 99)"),
+        ("storage", "flush_folder", "step-9", "open('killed/metrics/train.csv', 'a').write('7,2.33')"),
     ],
 )
 def test_a_run_that_was_killed_resumes_to_the_same_bits(with_run: Path, module: str, name: str, part: str, half: str) -> None:
@@ -318,8 +319,9 @@ def test_the_reason_for_stopping_is_recorded(here: Path, rule: str, reason: str)
     assert call("train", "job.yaml", "--out", "run", "--quiet").code == 0
     result = json.loads((here / "run" / "result.json").read_text(encoding="utf-8"))
     assert result["stop_reason"].startswith(reason)
-    last = (here / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    assert json.loads(last)["reason"] == result["stop_reason"]
+    *_, stopped, finished = read_events(here / "run" / "events.jsonl")
+    assert (stopped.kind, finished.kind) == ("stopped", "finished")
+    assert stopped.detail["reason"] == finished.detail["reason"] == result["stop_reason"]
     if rule in techniques:  # a rule of the recipe ended it: it stays ended
         before = {name: (here / "run" / name).read_bytes() for name in SAME}
         assert call("resume", "run", "--quiet").code == 0

@@ -102,6 +102,7 @@ def reversed_words(texts: list[str]) -> list[str]:
 # id -> settings for a typical use, where the defaults alone don't make one.
 SETTINGS: dict[str, dict[str, Any]] = {
     "noam": {"d_model": 16},
+    "lora": {"rank": 2},
     "lr_groups": {"patterns": {"0": 0.1}},
     "lr_scaling": {"batch_size": 512},
     "multi_task": {"tasks": {"kind": "cross_entropy", "size": {"objective": "mse", "weight": 0.5}}},

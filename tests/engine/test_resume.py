@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stepwell.engine.checkpoint import encode, load_checkpoint
+from stepwell.engine.checkpoint import load_checkpoint, save_checkpoint
 from stepwell.engine.state import separate, snapshot
 from stepwell.recipe.fit import ingredients
 from stepwell.recipe.job import Job
@@ -67,18 +67,18 @@ def assembly(workers: int, data: Any, **changes: Any) -> Assembly:
     return Assembly(ingredients(network(), data, (noisy.inputs, noisy.targets), job))
 
 
-def saved_at_every_step(run: Assembly) -> list[dict[str, bytes]]:
-    """Train to the end, keeping the files of a checkpoint after every step."""
-    files: list[dict[str, bytes]] = []
+def saved_at_every_step(run: Assembly, folder: Path) -> list[Path]:
+    """Train to the end, saving a checkpoint after every step."""
+    places: list[Path] = []
     after = run.trainer._after
 
     def keep(report: Any) -> None:
         after(report)
-        files.append(encode(run.trainer.state_dict()))
+        places.append(save_checkpoint(folder, snapshot(run.trainer.state_dict()), step=report.step).path)
 
     run.trainer._after = keep  # type: ignore[method-assign]
     run.finish()
-    return files
+    return places
 
 
 def bytes_of(run: Assembly) -> tuple[dict[str, Tensor], str]:
@@ -90,25 +90,18 @@ def bytes_of(run: Assembly) -> tuple[dict[str, Tensor], str]:
     )
 
 
-def load(folder: Path, files: dict[str, bytes]) -> dict[str, Any]:
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return load_checkpoint(folder)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resuming_from_every_step_gives_the_bits_of_the_uninterrupted_run(tmp_path: Path, workers: int) -> None:
     whole = assembly(workers, Noisy())
-    files = saved_at_every_step(whole)
-    assert len(files) == 16
+    places = saved_at_every_step(whole, tmp_path)
+    assert len(places) == 16
     tensors, rest = bytes_of(whole)
     for step in range(16):
         again = assembly(workers, Noisy())
         # Without a folder the rows come from the caller; those written later are dropped by the loaded state.
         again.trainer.recorder.history.train = list(whole.trainer.recorder.history.train)
         again.trainer.recorder.history.validation = list(whole.trainer.recorder.history.validation)
-        again.trainer.load_state_dict(load(tmp_path / f"step-{step}", files[step]))
+        again.trainer.load_state_dict(load_checkpoint(places[step]))
         again.finish()
         others, other_rest = bytes_of(again)
         assert tensors.keys() == others.keys()
@@ -129,10 +122,10 @@ def test_other_recipes_resume_to_the_bit_from_the_middle(tmp_path: Path, changes
     noisy = Noisy()
     data = (noisy.inputs, noisy.targets)
     whole = assembly(0, data, **changes)
-    files = saved_at_every_step(whole)
+    places = saved_at_every_step(whole, tmp_path)
     for step in (0, 6, 12):
         again = assembly(0, data, **changes)
-        again.trainer.load_state_dict(load(tmp_path / f"step-{step}", files[step]))
+        again.trainer.load_state_dict(load_checkpoint(places[step]))
         again.finish()
         tensors, others = bytes_of(whole)[0], bytes_of(again)[0]
         assert [name for name in tensors if not torch.equal(tensors[name], others[name])] == []
@@ -141,8 +134,8 @@ def test_other_recipes_resume_to_the_bit_from_the_middle(tmp_path: Path, changes
 def test_a_resumed_run_differs_when_a_byte_of_its_state_does(tmp_path: Path) -> None:
     """The comparison above can fail: one changed momentum shows in the final weights."""
     whole = assembly(0, Noisy())
-    files = saved_at_every_step(whole)
-    state = load(tmp_path / "step-5", files[5])
+    places = saved_at_every_step(whole, tmp_path)
+    state = load_checkpoint(places[5])
     next(iter(state["step"]["optimizer"]["state"].values()))["exp_avg"] += 1e-3
     again = assembly(0, Noisy())
     again.trainer.load_state_dict(state)

@@ -237,14 +237,18 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(tmp_path: P
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found[1]["step"] == 1
-    assert "Stepping back" in caplog.text
+    assert "1 steps are trained again" in caplog.text
+    assert (tmp_path / ".corrupt-step-2").is_dir()
 
 
 @pytest.mark.parametrize("missing", ["manifest.json", "state.json", "state.safetensors"])
 def test_a_checkpoint_without_one_of_its_files_is_not_whole(tmp_path: Path, missing: str) -> None:
     save_checkpoint(tmp_path, {"weights": torch.ones(2)}, step=1)
     (tmp_path / "step-1" / missing).unlink()
-    assert newest_checkpoint(tmp_path) is None
+    with pytest.raises(RunFolderError, match="holds no checkpoint that is whole"):
+        newest_checkpoint(tmp_path)
+    with pytest.raises(RunFolderError, match="holds no checkpoint that is whole"):  # it was kept under another name
+        newest_checkpoint(tmp_path)
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_ours_are_written_under_the_names_and_shapes_that_peft_writes(tmp_path: 
 
 def test_names_of_targets_are_matched_whole_and_dots_stand_for_themselves(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2), nn.Linear(2, 2))
-    save_adapter(Lora(targets=["0", "1"])(model, Rng(0)), tmp_path)
+    save_adapter(Lora(rank=1, targets=["0", "1"])(model, Rng(0)), tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == r"0\.0|1"
 
 
@@ -136,7 +136,7 @@ def test_without_other_trained_modules_nothing_but_adapters_is_saved(tmp_path: P
 
 
 def test_statistics_of_a_batch_norm_that_was_trained_travel_with_the_adapter(tmp_path: Path) -> None:
-    model = Lora(train_also=["1"])(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), Rng(0))
+    model = Lora(rank=1, train_also=["1"])(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), Rng(0))
     save_adapter(model, tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert {"base_model.model.1.weight", "base_model.model.1.running_mean"} <= set(saved)

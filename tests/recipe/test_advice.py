@@ -25,18 +25,24 @@ CASES = [
     ("large batch", situation("adamw", batch_size=4096), situation("lamb", batch_size=4096)),
     ("memory", situation("adamw", num_values=300_000_000), situation("lion", num_values=300_000_000)),
     ("memory", situation("adam", num_values=300_000_000), situation("adam", num_values=299_999_999)),
-    ("convolution schedule", situation("sgd", convolution=True), situation("sgd", "one_cycle", convolution=True)),
-    ("convolution schedule", situation("sgd", "constant", convolution=True), situation("sgd", convolution=True, attention=True)),
-    ("transformer schedule", situation("adamw", attention=True), situation("adamw", "inverse_sqrt", attention=True)),
+    ("convolution schedule", situation("sgd", layers={"convolution"}), situation("sgd", "one_cycle", layers={"convolution"})),
+    (
+        "convolution schedule",
+        situation("sgd", "constant", layers={"convolution"}),
+        situation("sgd", layers={"convolution", "attention"}),
+    ),
+    ("transformer schedule", situation("adamw", layers={"attention"}), situation("adamw", "inverse_sqrt", layers={"attention"})),
     ("warmup", situation("adamw", warms_up=False), situation("sgd", warms_up=False)),
-    ("warmup", situation("sgd", warms_up=False, attention=True), situation("adamw", warms_up=True)),
+    ("warmup", situation("sgd", warms_up=False, layers={"attention"}), situation("adamw", warms_up=True)),
     ("decay of norms", situation("adamw"), situation("adamw", "decay_groups")),
-    ("norm of small batches", situation(batch_norm=True, norm_batch=7), situation(batch_norm=True, norm_batch=8)),
-    ("norm of small batches", situation(batch_norm=True, norm_batch=2), situation(norm_batch=2)),
-    ("norm of sequences", situation(batch_norm=True, recurrent=True), situation(batch_norm=True)),
-    ("norm of sequences", situation(batch_norm=True, attention=True), situation(attention=True)),
-    ("clipping of recurrent nets", situation(recurrent=True), situation("clip_norm", recurrent=True)),
+    ("norm of small batches", situation(norm_batch=7, layers={"batch_norm"}), situation(norm_batch=8, layers={"batch_norm"})),
+    ("norm of small batches", situation(norm_batch=2, layers={"batch_norm"}), situation(norm_batch=2)),
+    ("norm of sequences", situation(layers={"batch_norm", "recurrent"}), situation(layers={"batch_norm"})),
+    ("norm of sequences", situation(layers={"batch_norm", "attention"}), situation(layers={"attention"})),
+    ("clipping of recurrent nets", situation(layers={"recurrent"}), situation("clip_norm", layers={"recurrent"})),
     ("stopping under a schedule", situation("early_stopping", "one_cycle"), situation("early_stopping")),
+    ("fine-tuning of nothing", situation("unfreezing"), situation("unfreezing", starts_trained=True)),
+    ("fine-tuning of nothing", situation("lora"), situation("dropout")),
     ("smoothed teacher", situation("label_smoothing", "distillation"), situation("distillation")),
 ]
 
@@ -62,8 +68,8 @@ def test_a_situation_is_read_off_the_model_and_the_recipe() -> None:
     model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 3))
     run = assembly(model, torch.randn(24, 2, 6), micro_batch_size=4, schedule="warmup_cosine")
     found = situation_of(run)
-    assert (found.batch_size, found.norm_batch, found.convolution, found.batch_norm) == (8, 4, True, True)
-    assert (found.attention, found.recurrent, found.warms_up) == (False, False, True)
+    assert (found.batch_size, found.norm_batch, found.layers) == (8, 4, {"convolution", "batch_norm"})
+    assert found.warms_up
     assert found.num_values == 2 * 4 * 3 + 4 + 8 + 16 * 3 + 3
     assert not situation_of(assembly(model, torch.randn(24, 2, 6), schedule="plateau")).warms_up
 
@@ -71,7 +77,7 @@ def test_a_situation_is_read_off_the_model_and_the_recipe() -> None:
 def test_attention_is_found_under_the_names_that_modules_give_it() -> None:
     layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=8, batch_first=True)
     model = nn.Sequential(layer, nn.Flatten(), nn.Linear(20, 3))
-    assert situation_of(assembly(model, torch.randn(12, 5, 4))).attention
+    assert situation_of(assembly(model, torch.randn(12, 5, 4))).has_layer("attention")
 
 
 def test_explain_shows_the_advice_that_applies_and_nothing_where_none_does() -> None:
@@ -86,8 +92,9 @@ def test_explain_shows_the_advice_that_applies_and_nothing_where_none_does() -> 
 def test_explain_tells_the_group_of_each_tensor_and_why_it_is_not_decayed() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3))
     text = explanation(assembly(model, torch.randn(24, 4), techniques=["decay_groups", {"name": "freeze", "patterns": ["0"]}]))
-    assert "group 1: 1 tensors, 18 values; lr 0.001, weight_decay 0.01" in text
+    assert "group 1: 1 tensor, 18 values; lr 0.001, weight_decay 0.01" in text
     assert "2.weight  [3, 6]" in text
     assert "1.weight  [6]  (of a LayerNorm)" in text
-    assert "not trained now: 0.weight, 0.bias" in text
+    assert "before any schedule" not in text
+    assert "not trained: 0.weight, 0.bias" in text
     assert "33 of 63 values train (52.38 %)" in text

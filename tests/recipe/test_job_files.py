@@ -176,7 +176,7 @@ def test_the_job_of_the_readme_means_what_it_says() -> None:
         (16, "budget: 1e30 epochs", "budget is '1e30 epochs'", "one that ends", "60 epochs"),
         (17, "stop: {max_time: 3 epochs}", "stop.max_time is '3 epochs'", "a time", "minutes"),
         (17, "evaluate_every: 10 s", "evaluate_every is '10 s'", "length of training", "1 epochs"),
-        (17, "keep: 0", "keep is 0", "from 1", "keep: 1"),
+        (17, "keep: 0", "keep.newest is 0", "from 2", "keep: 2"),
         (17, "device: gpu", "device is 'gpu'", "one of auto, cpu, cuda, mps", "device: auto"),
         # the same thing twice
         (

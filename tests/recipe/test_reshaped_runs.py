@@ -87,6 +87,13 @@ def test_explain_tells_what_was_reached_and_how_much_trains(tmp_path: Path) -> N
     assert "dropout sets 1 place to 0.2, 1 place to 0.3" in text
 
 
+def test_explain_leaves_out_a_probability_that_rates_by_position_stand_in_for(tmp_path: Path) -> None:
+    changed = JOB.replace("probability: 0.2, patterns: {body.2: 0.3}", "rates: typical")
+    text = stepwell.explain(job(tmp_path, changed)).text
+    assert "dropout(rates=typical" in text
+    assert "dropout(probability=0.2, " in stepwell.explain(job(tmp_path)).text
+
+
 def test_adapters_of_a_run_are_saved_loaded_and_merged(run: Any, tmp_path: Path) -> None:
     from stepwell.models import build
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from stepwell.core.errors import JobError, RunFolderError
 from stepwell.recipe.fit import ingredients
 from stepwell.recipe.job import Job
 from stepwell.recipe.run import Assembly
-from stepwell.recipe.schedule_view import Course, courses, drawn
-from stepwell.report.schedule import schedule_png, write_schedule
+from stepwell.recipe.schedule_view import Course, constant_rate, courses, drawn, summary
+from stepwell.report.schedule import require_picture_path, schedule_png, write_schedule
 
 
 def assembly(**recipe: Any) -> Assembly:
@@ -63,7 +65,7 @@ def test_a_recipe_without_a_schedule_has_no_courses() -> None:
 
 def test_a_picture_in_text_has_its_highest_value_on_top_and_its_lowest_at_the_bottom() -> None:
     lines = drawn(Course("optimizer.lr", (1, 2, 3), (0.0, 1.0, 0.5)), width=3, height=3).splitlines()
-    assert lines[0] == "optimizer.lr: first 0, highest 1, last 0.5"
+    assert lines[0] == "optimizer.lr: first 0, highest 1 at step 2, last 0.5"
     assert [line.split("|")[1] for line in lines[1:4]] == [" *", "  *", "*"]
 
 
@@ -74,11 +76,61 @@ def test_a_constant_value_is_one_line() -> None:
 
 
 def test_a_value_that_evaluations_change_says_so() -> None:
-    assert "as long as evaluations don't change it" in drawn(Course("optimizer.lr", (1, 2), (1.0, 1.0), learns=True))
+    assert "unless evaluations change it" in drawn(Course("optimizer.lr", (1, 2), (1.0, 1.0), learns=True))
 
 
-def test_the_picture_is_a_png_and_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    made = courses(assembly(schedule="one_cycle"))
+def test_a_dip_between_two_ends_is_told_with_its_step() -> None:
+    course = Course("optimizer.momentum", (1, 5, 9), (0.95, 0.85, 0.95))
+    assert summary(course) == "optimizer.momentum: first 0.95, lowest 0.85 at step 5, last 0.95"
+
+
+def test_a_rate_without_a_schedule_is_one_course_over_the_whole_run() -> None:
+    course = constant_rate(assembly(), points=2)
+    assert (course.target, course.steps, course.values) == ("optimizer.lr", (1, 20), (0.1, 0.1))
+    assert summary(course) == "optimizer.lr: 0.1 at every step"
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", None])
+def test_the_picture_is_a_png_also_of_a_constant_rate(schedule: str | None, tmp_path: Path) -> None:
+    run = assembly(schedule=schedule)
+    made = courses(run) or [constant_rate(run)]
     assert schedule_png(made, title="job").startswith(b"\x89PNG")
     write_schedule(tmp_path / "lr.png", made, title="job")
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "fix"),
+    [
+        ("none/lr.png", "there is no folder", "Make the folder first"),
+        ("file/lr.png", "is a file, not a folder", "another --png"),
+        ("lr", "'lr' has no ending", "lr.png"),
+        ("lr.jpg", "'lr.jpg' ends in .jpg", "lr.png"),
+        (".", "is a folder", "schedule.png"),
+    ],
+)
+def test_a_place_where_no_picture_can_be_written_is_told(name: str, said: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError) as raised:
+        require_picture_path(tmp_path / name)
+    assert said in raised.value.what
+    assert fix in raised.value.fix
+
+
+def test_a_picture_without_permission_to_write_is_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # whoever runs this may be allowed everything
+    with pytest.raises(JobError, match="no permission to write"):
+        require_picture_path(tmp_path / "lr.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_the_picture_is_told_with_its_own_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stepwell.report.schedule.write_bytes", full)
+    with pytest.raises(RunFolderError, match="No space left on device") as raised:
+        write_schedule(tmp_path / "lr.png", courses(assembly(schedule="one_cycle")), title="job")
+    assert "--png" in raised.value.fix

@@ -202,7 +202,7 @@ def test_a_page_that_can_not_be_written_leaves_the_old_one(tmp_path: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_module.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space left"):
         write_report(run)
     assert (run / "report.html").read_bytes() == old

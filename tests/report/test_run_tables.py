@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from stepwell.core.errors import RunFolderError
+from stepwell.engine.metric_log import MetricLog
+from stepwell.report.series import Series, band, thin
 from stepwell.report.tables import comparison, read_run, summary
+from stepwell.report.text import number
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -111,3 +114,46 @@ def test_runs_are_compared_in_one_table_with_gaps_where_one_has_no_such_metric(t
 def test_rows_with_too_many_cells_are_left_out(tmp_path: Path) -> None:
     run = read_run(write(tmp_path / "a", train="step,loss\n1,2\n2,3,4,5\n3,6\n"))
     assert run.train["loss"].tolist() == [2, 6]
+
+
+def test_of_a_long_run_extremes_ends_and_counts_are_those_of_its_rows(tmp_path: Path) -> None:
+    folder, log = write(tmp_path / "a"), MetricLog(tmp_path / "a" / "metrics" / "train")
+    losses = np.random.default_rng(0).normal(size=21_000)
+    losses[[5, 9000, 20_990]] = np.nan, np.inf, 99.0
+    losses[12_345] = -99.0
+    for step, loss in enumerate(losses.tolist(), start=1):
+        log.append({"step": step, "epoch": step / 100, "loss": loss})
+    run = read_run(folder)
+    series = Series.of(run.train, "loss")
+    assert len(series.steps) < 400
+    assert (run.steps, run.epochs) == (21_000, 210.0)
+    first, last = losses[63], losses[-1]  # a point stands for 64 rows and holds their last value
+    assert series.words("loss") == (
+        f"loss: {number(first)} at step 64, {number(last)} at step 21,000, lowest -99, highest 99, "
+        "not finite at 2 of 21,000 logged steps"
+    )
+    assert series.broken.tolist() == [64, 9024]
+    steps, values = thin(series)
+    assert {-99.0, 99.0} <= set(values.tolist())
+    assert (np.diff(steps) >= 0).all()
+    edges = band(series)
+    assert (np.nanmin(edges.low), np.nanmax(edges.high)) == (-99.0, 99.0)
+
+
+def test_a_log_that_is_damaged_is_said_once_and_the_rest_is_shown(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", validation="step,loss\n1,2\n")
+    (folder / "metrics" / "train").mkdir()
+    (folder / "metrics" / "train" / "000000000-000008192.npz").write_bytes(b"PK no archive")
+    run = read_run(folder)
+    assert len(run.problems) == 1
+    assert "000000000-000008192.npz can't be read" in run.problems[0]
+    assert run.validation["loss"].tolist() == [2.0]
+
+
+def test_rows_after_a_missing_file_are_said_to_be_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", train="step,loss\n1,2\n")
+    (folder / "metrics" / "train").mkdir()
+    (folder / "metrics" / "train" / "000008192.csv").write_text("step,loss\n8193,1\n", encoding="utf-8")
+    run = read_run(folder)
+    assert run.train["step"].tolist() == [1]
+    assert run.problems == ["train: a file is missing before 000008192.csv; the rows from there on are left out"]

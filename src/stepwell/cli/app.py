@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stepwell.cli import archive, repeat
+
 if TYPE_CHECKING:
     from stepwell.recipe.job import Job
 
 _EPILOG = (
-    "Exit codes: 0 done, 2 a mistake in the command, the job or the data, 3 training can't go on, "
+    "Exit codes: 0 done, 1 a check found a difference, 2 a mistake in the command, the job or the data, 3 training can't go on, "
     "70 a fault in stepwell, 130 and 143 interrupted (the state is saved)."
 )
 
@@ -62,11 +64,22 @@ PngOut = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Also
 Budget = Annotated[
     str | None, typer.Option("--budget", metavar="TEXT", help='A new budget in all, e.g. "90 epochs".', show_default=False)
 ]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--max-time", metavar="TEXT", help='A new limit in time from now, e.g. "10 minutes".', show_default=False),
+]
+NoSet = Annotated[list[str] | None, typer.Option("--set", hidden=True)]  # refused, with what may change instead
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part: test, validation or train.")]
 OtherData = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="Other data, with targets.", show_default=False)]
 Samples = Annotated[
     int,
     typer.Option("--samples", metavar="N", min=0, help="Passes with dropout on, for uncertainty. 0: none.", show_default=False),
+]
+CardOut = Annotated[
+    Path | None, typer.Option("--card", metavar="FILE", help="Also write a page for reviewers.", show_default=False)
+]
+Head = Annotated[
+    str | None, typer.Option("--expect", metavar="SHA256", help="The head that an earlier audit printed.", show_default=False)
 ]
 Version = Annotated[
     bool,
@@ -104,14 +117,26 @@ def train(
 
 
 @app.command()
-def resume(run: RunDir, budget: Budget = None, import_: Import = None, quiet: Quiet = False, debug: Debug = False) -> None:
+def resume(
+    run: RunDir,
+    budget: Budget = None,
+    max_time: MaxTime = None,
+    set_: NoSet = None,
+    import_: Import = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Go on with a run from its newest whole checkpoint."""
     from stepwell.cli.training import Call, run_verb
+    from stepwell.recipe.resuming import refuse_settings
+    from stepwell.recipe.run_paths import require_folder
     from stepwell.recipe.verbs import resume as verb
 
+    require_folder(run)
+    refuse_settings(set_ or [], run)
     _import(import_)
     call = Call(run / "job.yaml", _options(None, import_), quiet, run)
-    run_verb(lambda progress: verb(run, progress=progress, budget=budget), call)
+    run_verb(lambda progress: verb(run, progress=progress, budget=budget, max_time=max_time), call)
 
 
 @app.command()
@@ -130,12 +155,13 @@ def predict(
     run: RunDir, data: NewData, out: FileOut = None, samples: Samples = 0, import_: Import = None, debug: Debug = False
 ) -> None:
     """Use a trained model on new data."""
+    from stepwell.recipe.verbs import csv_text
     from stepwell.recipe.verbs import predict as verb
 
     _import(import_)
     frame = verb(run, data, out=out, samples=samples)
     if out is None:
-        frame.to_csv(sys.stdout, index=False)
+        sys.stdout.write(csv_text(frame))
     else:
         from stepwell.report.text import amount, plain
 
@@ -156,10 +182,12 @@ def schedule(job: JobFile, png: PngOut = None, set_: Set = None, import_: Import
     from stepwell.recipe.schedule_view import drawn
     from stepwell.recipe.verbs import schedule as verb
 
-    courses = verb(_read(job, set_, import_), base=job.parent)
-    if not courses:
-        print("this job has no schedule: every value stays as it is configured" + (", and there is no picture" if png else ""))
-        return
+    if png is not None:
+        from stepwell.report.schedule import require_picture_path
+
+        require_picture_path(png)
+    plan = _read(job, set_, import_)
+    courses = verb(plan, base=job.parent)
     _show("\n\n".join(drawn(course) for course in courses))
     if png is not None:
         from stepwell.report.schedule import write_schedule
@@ -196,6 +224,31 @@ def report(runs: RunDirs, debug: Debug = False) -> None:
     print(aligned(summary(read[0])) if len(read) == 1 else aligned(rows, header=header))
     for page in pages:
         print(f"report: {plain(page)}")
+
+
+app.add_typer(archive.runs, name="runs")
+app.command()(archive.export)
+app.command("import")(archive.import_weights)
+app.command()(repeat.verify)
+app.command()(repeat.replay)
+app.command()(repeat.diff)
+
+
+@app.command()
+def audit(run: RunDir, expect: Head = None, card: CardOut = None, debug: Debug = False) -> None:
+    """Compare what is in a run folder with what its log has on record. Exits with 1 where something is broken."""
+    from stepwell.recipe.audit import audit as verb
+    from stepwell.report.text import aligned, plain
+
+    found = verb(run, expect=expect)
+    print(aligned([[check.name, check.answer, check.told] for check in found.checks]))
+    print(f"head: {found.head or 'none'}")
+    if card is not None:
+        from stepwell.report.card import write_card
+
+        print(f"card: {plain(write_card(run, card))}")
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @catalog.callback()

@@ -95,6 +95,9 @@ def _usage(error: Any) -> int:
         print(context.get_help(), file=sys.stderr)
         return int(error.exit_code)
     message = " ".join(error.format_message().split())
+    option = getattr(error, "option_name", None)
+    if option == "--resume":  # what other trainers call it; the nearest option would be a wrong hint
+        return _three(f"No such option: {option}", expected, "To go on with a run: stepwell resume RUN", int(error.exit_code))
     return _three(message, expected, f"See {path} --help", int(error.exit_code))
 
 

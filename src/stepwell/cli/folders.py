@@ -36,14 +36,14 @@ def next_folder(job: Path, out: Path | None, *, root: Path = Path("runs")) -> It
 
 
 def _claim(name: str, root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = [re.fullmatch(re.escape(name) + r"-(\d+)", entry.name) for entry in root.iterdir()]
     # One above the highest, not the first gap: a number that was once used keeps meaning what it meant.
     number = max((int(match[1]) for match in taken if match), default=0) + 1
     while True:
         folder = root / f"{name}-{number}"
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         except FileExistsError:
             number += 1
         else:

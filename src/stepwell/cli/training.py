@@ -53,6 +53,7 @@ def run_verb(verb: Callable[[ProgressLine | None], Any], call: Call, *, samples:
         call: how it was called.
         samples: in a step, where that is known.
     """
+    from stepwell.recipe.audit import head
     from stepwell.report.page import write_report
     from stepwell.report.progress import ProgressLine
 
@@ -83,6 +84,8 @@ def run_verb(verb: Callable[[ProgressLine | None], Any], call: Call, *, samples:
             ) from error
     print(f"report: {plain(page)}")
     if not call.quiet:
+        if (told := head(run.folder)) is not None:
+            print(f"head: {told}")
         print("\ntry next:")
         for suggestion in next_steps(run, call):
             print(f"  {plain(suggestion.command)}\n      {plain(suggestion.why)}")

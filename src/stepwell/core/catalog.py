@@ -27,12 +27,16 @@ Class = TypeVar("Class", bound=type)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One setting of a technique: its type, its default (REQUIRED where there is none) and its search range."""
+    """One setting of a technique: its type, its default (REQUIRED where there is none) and its search range.
+
+    An example, as a job file writes it, stands in messages where neither default nor type shows what is well formed.
+    """
 
     name: str
     type: Any
     default: Any
     search: tuple[Any, ...] | None = None
+    example: str = ""
 
     @property
     def required(self) -> bool:
@@ -80,7 +84,9 @@ class Record:
         fields = {}
         for item in dataclasses.fields(self.factory):
             default = item.default_factory() if item.default_factory is not MISSING else item.default
-            fields[item.name] = Field(item.name, hints[item.name], default, self.search.get(item.name))
+            fields[item.name] = Field(
+                item.name, hints[item.name], default, self.search.get(item.name), item.metadata.get("example", "")
+            )
         return fields
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 3000  # characters of one part of an error: names come from files, and a file may hold any
+
 
 class StepwellError(ValueError):
     """A mistake a person can mend. The command line prints it without a traceback and exits with `exit_code`.
@@ -22,8 +24,9 @@ class StepwellError(ValueError):
     exit_code = 2
 
     def __init__(self, what: str, *, expected: str, fix: str, where: str | None = None) -> None:
-        self.what, self.expected, self.fix, self.where = what.rstrip("."), expected.rstrip("."), fix.rstrip("."), where
-        super().__init__(what)
+        self.what, self.expected, self.fix = (_cut(part.rstrip(".")) for part in (what, expected, fix))
+        self.where = where
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -33,6 +36,10 @@ class StepwellError(ValueError):
         """The same error with its place filled in, unless it already has one."""
         self.where = self.where or where
         return self
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 50]}... ({len(text):,} characters)"
 
 
 class JobError(StepwellError):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import logging
+import types
+import typing
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,3 +85,48 @@ def require_finite_tree(tree: Tree, what: str) -> None:
     elif isinstance(tree, (list, tuple)):
         for place, value in enumerate(tree):
             require_finite_tree(value, f"{what}[{place}]")
+
+
+def require_types(made: Any) -> None:
+    """Refuse a dataclass whose fields, or those of dataclasses in them, hold other types than they declare.
+
+    Raises:
+        TypeError: naming the first such field. Types that this doesn't know pass.
+    """
+    hints = typing.get_type_hints(type(made))
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if not _fits(value, hints[field.name]):
+            raise TypeError(f"{field.name} is {str(value)[:60]!r}")
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if dataclasses.is_dataclass(item) and not isinstance(item, type):
+                require_types(item)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is typing.Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if origin is tuple and parts:
+        if not isinstance(value, (tuple, list)):
+            return False
+        if parts[-1] is Ellipsis:
+            return all(_fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if origin is list and parts:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if origin is dict and parts:
+        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if hint in (None, type(None)):
+        return value is None
+    if inspect.isclass(hint) and dataclasses.is_dataclass(hint):
+        return isinstance(value, hint)
+    return True

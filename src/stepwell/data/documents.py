@@ -248,7 +248,7 @@ def _of_folder(folder: Path, with_targets: WithTargets) -> Found:
     classes = class_folders(folder)
     if not classes and with_targets == "required":
         raise DataError(f"{folder} has no class folders", expected="one folder of .txt files per class", fix="Sort the texts")
-    files = [(file, each.name) for each in classes or [folder] for file in sorted(each.glob("*.txt"))]
+    files = [(file, each.name) for each in classes or [folder] for file in sorted(each.glob("*.txt")) if file.is_file()]
     if not files:
         raise DataError(f"{folder} holds no .txt files", expected="texts, in one folder per class", fix="Check the path")
     labels = np.array([name for _, name in files]) if classes and with_targets != "ignored" else None
@@ -265,12 +265,15 @@ def _of_lines(path: Path, text: str, target: str, with_targets: WithTargets) -> 
         where = f"{path.name}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"this line is no JSON ({error})", expected="an object", fix="Correct it", where=where) from error
         if not isinstance(row, dict) or not isinstance(row.get(text), str):
             raise DataError(
                 f"this line has no text {text!r}", expected=f'an object with the key "{text}"', fix="Correct it", where=where
             )
+        if isinstance(row.get(target), (list, dict)):
+            held = "a list" if isinstance(row[target], list) else "an object"
+            raise DataError(f"{target!r} is {held}", expected="a class: text or a number", fix="Correct it", where=where)
         if with_targets == "required" and row.get(target) is None:
             raise DataError(f"this line has no {target!r}", expected="a class in every line", fix="Correct it", where=where)
         texts.append(row[text])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stepwell.core.batch import Batch, Tree, tree_leaves, tree_map
-from stepwell.core.errors import DataError
+from stepwell.core.errors import DataError, StepwellError
+from stepwell.data.failures import Failure
 from stepwell.data.windows import TokenExamples, WindowExamples
 
 __all__ = ["Examples", "MapExamples", "Subset", "TensorExamples", "TokenExamples", "WindowExamples", "WorkExamples"]
@@ -160,7 +161,15 @@ class MapExamples:
             ) from error
 
     def batch(self, index: Tensor) -> Batch:
-        return self.collate([self.item(place) for place in index.tolist()])
+        items = []
+        for place in index.tolist():
+            try:
+                items.append(self.item(place))
+            except StepwellError:
+                raise
+            except Exception as error:
+                raise Failure.of_sample(error, place).error() from error
+        return self.collate(items)
 
 
 class Subset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import zlib
 from pathlib import Path
@@ -15,6 +14,7 @@ from stepwell.core.errors import DataError
 from stepwell.core.randomness import derive
 from stepwell.data.arrays import fit_reader, loaded_arrays, shaped_as
 from stepwell.data.examples import Examples, TensorExamples
+from stepwell.data.limits import unpacked
 from stepwell.data.preparation import Preparation
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
 from stepwell.data.split import SplitSpec, split_indices
@@ -80,15 +80,18 @@ def read_idx(path: Path) -> Any:
     import numpy as np
 
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        content = unpacked(path)
     except (OSError, EOFError, zlib.error) as error:
         raise _not_idx(path, str(error)) from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise _not_idx(path, "no idx header of unsigned bytes")
     num_dims = content[3]
+    if not 1 <= num_dims <= 8:
+        raise _not_idx(path, f"it has {num_dims} dimensions")
     start = 4 + 4 * num_dims
     shape = tuple(int.from_bytes(content[4 + 4 * k : 8 + 4 * k], "big") for k in range(num_dims))
+    if not math.prod(shape):
+        raise _not_idx(path, f"its sizes are {', '.join(map(str, shape))}")
     if len(content) - start != math.prod(shape) or len(content) < start:
         raise _not_idx(path, f"the header promises {math.prod(shape)} bytes, there are {max(len(content) - start, 0)}")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

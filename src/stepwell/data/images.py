@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.core.errors import DataError, JobError
+from stepwell.core.errors import DataError, JobError, StepwellError
 from stepwell.core.randomness import derive
 from stepwell.core.signature import Signature
 from stepwell.data.examples import Examples, MapExamples, TensorExamples
+from stepwell.data.limits import MOST_PIXELS
 from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
 from stepwell.data.split import Parts, SplitSpec, split_indices
@@ -22,6 +25,8 @@ from stepwell.data.targets import Target, TargetEncoder
 __all__ = ["ImageFiles", "ImageReader", "Images"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+# The decoders for these endings and no others: those of PostScript and its like start programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # Decoded once and kept where all of it stays below this size; decoded at every use, by workers, above it.
 LARGEST_DECODED = 256 << 20
 # Images that the mean and the spread of the pixels are taken from: more change the third digit.
@@ -212,22 +217,51 @@ def list_images(folder: Path) -> tuple[list[Path], list[str]]:
 def decode(path: Path, height: int, width: int, channels: int) -> Tensor:
     """An image file as bytes, (channels, height, width) uint8, resized bilinearly where its size differs."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as file:
-            image = file.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(
-            f"{path.name} can't be read as an image ({str(error).splitlines()[0]})",
-            expected="a whole image file",
-            fix="Remove or replace it",
-            where=str(path),
-        ) from error
+    with opened_image(path) as file:
+        image = file.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Any]:
+    """An image file of a known format, decoded within the block.
+
+    Raises:
+        DataError: it can't be read, or has more than 64 million pixels.
+    """
+    # Loaded by name: looking for a decoder, the library would import whatever its others need.
+    from PIL import (  # noqa: F401
+        BmpImagePlugin,
+        GifImagePlugin,
+        Image,
+        JpegImagePlugin,
+        PngImagePlugin,
+        PpmImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
+
+    try:
+        # Its own limit warns first, and raises at twice as many.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, at most {MOST_PIXELS:,} are read")
+            image.load()
+            yield image
+    except (StepwellError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged or hostile file makes of the decoder
+        raise DataError(
+            f"{path.name} can't be read as an image ({(str(error).splitlines() or [type(error).__name__])[0][:200]})",
+            expected="a whole image file",
+            fix="Remove or replace it",
+            where=str(path),
+        ) from error
 
 
 def statistics(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from stepwell.core.batch import Batch, rank_bounds
-from stepwell.core.errors import DataError, JobError
+from stepwell.core.errors import DataError, JobError, StepwellError
 from stepwell.core.randomness import derive
 from stepwell.data.examples import as_batch
-from stepwell.data.loading import host_state_kept, seed_host_
+from stepwell.data.failures import told
+from stepwell.data.loading import Watch, host_state_kept, seed_host_
 
 __all__ = ["IterableSource", "iterable_batches"]
 
@@ -69,6 +71,8 @@ class IterableSource:
         logger.info("iterable dataset %s: a resumed run restores it by %s", type(dataset).__name__, how)
         self._cursor = self._pass = self._pass_start = 0
         self._items: Iterator[Any] | None = None
+        self._torn = False  # a batch was begun and not finished: the dataset's own state is past this source's
+        self.watch = Watch()  # whoever trains may put in its own
 
     @property
     def batch_size(self) -> int:
@@ -78,6 +82,8 @@ class IterableSource:
         """This rank's share of the step's batch at `cursor`; other cursors than the next one cost a replay."""
         if cursor < self._cursor:
             self._rewind(0, 0)
+        elif self._torn:
+            self._rewind(self._pass, self._pass_start)
         while self._cursor < cursor:
             self._draw()
         batch = as_batch(default_collate(self._draw()), dtype=self.dtype)
@@ -87,7 +93,7 @@ class IterableSource:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch begins."""
-        dataset = self.dataset.state_dict() if self._restorable else None
+        dataset = self.dataset.state_dict() if self._restorable and not self._torn else None
         return {"cursor": self._cursor, "pass": self._pass, "pass_start": self._pass_start, "dataset": dataset}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -108,6 +114,7 @@ class IterableSource:
         self._items, self._pass, self._pass_start, self._cursor = None, turn, cursor, cursor
 
     def _draw(self) -> list[Any]:
+        self._torn = True
         with host_state_kept():
             seed_host_(derive(self.seed, "iterable", self._cursor))
             items = self._take()
@@ -121,18 +128,24 @@ class IterableSource:
                 fix="Give an object whose __iter__ starts anew, not a generator, or a budget within one pass",
             )
         self._cursor += 1
+        self._torn = False
         return items
 
     def _take(self) -> list[Any]:
-        if self._items is None:
-            if hasattr(self.dataset, "set_epoch"):
-                self.dataset.set_epoch(self._pass)
-            self._items = iter(self.dataset)
-        items = []
-        for item in self._items:
-            items.append(item)
-            if len(items) == self._size:
+        items: list[Any] = []
+        with _named(self._cursor, items):
+            if self._items is None:
+                if hasattr(self.dataset, "set_epoch"):
+                    self.dataset.set_epoch(self._pass)
+                self._items = iter(self.dataset)
+        while len(items) < self._size:
+            with _named(self._cursor, items):
+                item = next(self._items, self)
+            if item is self:
                 break
+            items.append(item)
+            if not self._restorable:  # a dataset with a state of its own can't be taken back to the start of a batch
+                self.watch.poll()
         return items
 
 
@@ -147,7 +160,7 @@ def iterable_batches(
     iterator, start = iter(dataset), 0
     while True:
         items: list[Any] = []
-        with host_state_kept():
+        with host_state_kept(), _named(start // batch_size, items):
             seed_host_(derive(seed, "evaluate", start))
             while len(items) < batch_size and (item := next(iterator, iterator)) is not iterator:
                 items.append(item)
@@ -158,3 +171,17 @@ def iterable_batches(
         batch.position += start
         start += len(items)
         yield batch
+
+
+@contextmanager
+def _named(cursor: int, items: list[Any]) -> Iterator[None]:
+    try:
+        yield
+    except StepwellError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the iterable dataset failed after {len(items)} items of batch {cursor}: {told(error)}",
+            expected="a dataset whose items can all be read",
+            fix="Mend the dataset, or let it leave out what it can't read",
+        ) from error

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from stepwell.core.batch import Batch
-from stepwell.core.errors import DataError, StepwellError
+from stepwell.core.batch import Batch, Tree, tree_map
+from stepwell.core.errors import StepwellError
 from stepwell.core.randomness import derive
-from stepwell.data.examples import WorkExamples
+from stepwell.data.examples import Subset, WorkExamples
+from stepwell.data.failures import Failure
+from stepwell.data.workers import NO_SAMPLE, Crew, Watch, unshared
+
+__all__ = ["Key", "Watch", "host_state_kept", "number_in_dataset", "seed_host_", "work_batches"]
 
 Key = tuple[int, int]
 """One sample of one epoch: (epoch, index)."""
+Found = tuple[Tree, Tree, Tensor | None]
+PARTS = ("inputs", "targets", "weights")
 
 
 def seed_host_(seed: int) -> None:
@@ -51,97 +56,110 @@ def host_state_kept() -> Iterator[None]:
         torch.default_generator.set_state(tensor)
 
 
-@dataclass(frozen=True)
-class _Refused:
-    # An error of ours on its way out of a worker: torch would turn it into a RuntimeError with a worker's traceback.
-    what: str
-    expected: str
-    fix: str
-    where: str | None
+class _Fetch:
+    """The work of one batch: every sample is read with the global generators seeded for (seed, epoch, sample).
 
-    @staticmethod
-    def of(error: StepwellError) -> _Refused:
-        return _Refused(error.what, error.expected, error.fix, error.where)
+    So it can't matter which process reads it, or what was read before.
+    """
 
-
-class _SeededItems:
-    # The DataLoader's dataset: every sample is fetched with the global generators seeded for (seed, epoch, sample),
-    # so it can't matter which process fetches it, or what was fetched before.
     def __init__(self, examples: WorkExamples, seed: int) -> None:
         self.examples, self.seed = examples, seed
 
-    def __getitems__(self, keys: list[Key]) -> list[Any]:
+    @property
+    def dataset(self) -> Any:
+        return getattr(self.examples, "dataset", self.examples)
+
+    def __call__(self, keys: list[Key], note: Callable[[int], None]) -> Found | Failure:
+        try:
+            return self.read(keys, note)
+        except _Failed as failed:
+            return failed.failure
+
+    def read(self, keys: list[Key], note: Callable[[int], None]) -> Found:
+        """The batch of some keys; torch's default generators are where they were afterwards.
+
+        Raises:
+            _Failed: the user's code raised.
+        """
         items = []
         with host_state_kept():
             for epoch, index in keys:
+                note(index)
                 seed_host_(derive(self.seed, "sample", epoch, index))
                 try:
                     items.append(self.examples.item(index))
                 except StepwellError as error:
-                    return [_Refused.of(error)]
-        return items
-
-    def __getitem__(self, key: Key) -> Any:
-        return self.__getitems__([key])[0]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-
-class _Collate:
-    # A tuple, not a Batch: the DataLoader's pinning thread knows tuples, dicts and lists only.
-    def __init__(self, examples: WorkExamples) -> None:
-        self.examples = examples
-
-    def __call__(self, items: list[Any]) -> _Refused | tuple[Any, Any, Tensor | None]:
-        if isinstance(items[0], _Refused):
-            return items[0]
-        try:
-            batch = self.examples.collate(items)
-        except StepwellError as error:
-            return _Refused.of(error)
+                    raise _Failed(Failure.of(error)) from error
+                except (Exception, SystemExit) as error:
+                    raise _Failed(Failure.of_sample(error, number_in_dataset(self.examples, index))) from error
+            note(NO_SAMPLE)
+            seed_host_(derive(self.seed, "collate", *keys[0]))
+            try:
+                with unshared():
+                    batch = self.examples.collate(items)
+            except StepwellError as error:
+                raise _Failed(Failure.of(error)) from error
+            except Exception as error:
+                raise _Failed(Failure.of_batch(error)) from error
         return batch.inputs, batch.targets, batch.weights
 
 
-class _Keys:
-    # A batch sampler is iterated anew by each DataLoader iterator, so it holds a function, not an iterator.
-    def __init__(self, make: Callable[[], Iterator[list[Key]]]) -> None:
-        self._make = make
+class _Failed(Exception):
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.what)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        return self._make()
+
+def number_in_dataset(examples: Any, place: int) -> int:
+    """The number under which a user's dataset knows an example: parts of a split count from 0."""
+    while isinstance(examples, Subset):
+        examples, place = examples.examples, int(examples.index[place])
+    return place
 
 
 def work_batches(
     examples: WorkExamples,
-    keys: Callable[[], Iterator[list[Key]]],
+    keys: Iterable[list[Key]],
     *,
     seed: int,
     workers: int,
     pinned: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[Batch]:
     """One batch for each list of keys, in order.
 
     Args:
         examples: where samples come from.
-        keys: makes the iterator over each batch's (epoch, index) pairs.
+        keys: each batch's (epoch, index) pairs.
         seed: the run's seed.
         workers: processes that fetch ahead; 0 fetches here.
         pinned: whether batches are put in page-locked memory, for copies to a GPU that don't wait.
+        watch: who is asked and told while samples are waited for.
 
     Raises:
-        DataError: a sample can't be read, or samples can't be put together.
+        DataError: a sample can't be read, or samples can't be put together. It is not tried again.
+        TrainingStopped: a worker process hung, or died more than three times in a row.
     """
-    loader: DataLoader[Any] = DataLoader(
-        _SeededItems(examples, seed),  # type: ignore[arg-type]
-        batch_sampler=_Keys(keys),  # type: ignore[arg-type]
-        collate_fn=_Collate(examples),
-        num_workers=workers,
-        pin_memory=pinned,
-        # Else the DataLoader would draw its workers' seeds from the user's generator.
-        generator=torch.Generator().manual_seed(derive(seed, "workers")),
-    )
-    for fetched in loader:
-        if isinstance(fetched, _Refused):
-            raise DataError(fetched.what, expected=fetched.expected, fix=fetched.fix, where=fetched.where)
-        yield Batch(*fetched)
+    fetch, watch = _Fetch(examples, seed), watch or Watch()
+    found = _from_workers(fetch, keys, workers, watch) if workers else _from_here(fetch, keys, watch)
+    pins = pinned and torch.accelerator.is_available()
+    for parts in found:
+        batch = Batch(*parts)
+        yield replace(batch, **{name: tree_map(Tensor.pin_memory, getattr(batch, name)) for name in PARTS}) if pins else batch
+
+
+def _from_here(fetch: _Fetch, keys: Iterable[list[Key]], watch: Watch) -> Iterator[Found]:
+    for batch in keys:
+        try:
+            yield fetch.read(batch, lambda place: watch.poll())
+        except _Failed as failed:
+            raise failed.failure.error() from failed.__cause__
+
+
+def _from_workers(fetch: _Fetch, keys: Iterable[list[Key]], workers: int, watch: Watch) -> Iterator[Found]:
+    crew = Crew(fetch, size=workers, watch=watch, number_of=lambda place: number_in_dataset(fetch.examples, place))
+    with closing(crew.results(keys)) as results:
+        for number, found in enumerate(results):
+            if isinstance(found, Failure):
+                raise found.error(f"worker {number % workers} of {workers}")
+            yield found

@@ -171,7 +171,7 @@ def open_npy(path: Path, *, kinds: str) -> Any:
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
         objects = "Python objects" in str(error)
         raise DataError(
             f"{path.name} holds pickled objects" if objects else f"{path.name} is no whole .npy file",
@@ -183,7 +183,7 @@ def open_npy(path: Path, *, kinds: str) -> Any:
         raise DataError(
             f"{path.name} is an .npz archive", expected="one array, written by numpy.save", fix="Use source: npz", where=path.name
         )
-    if array.dtype.kind not in kinds:
+    if array.dtype.kind not in kinds or not array.dtype.itemsize:
         raise DataError(
             f"{path.name} holds values of type {array.dtype}",
             expected="numbers" if "U" not in kinds else "numbers or text",

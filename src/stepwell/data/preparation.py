@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from stepwell.core.batch import Tree
 from stepwell.core.errors import DataError
 from stepwell.core.signature import Signature
+from stepwell.data.checks import require_types
 from stepwell.data.examples import Examples
 from stepwell.data.targets import Target
 
@@ -105,10 +106,27 @@ class Preparation:
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Preparation:
+        """The inverse of `to_dict`, of what may stand in somebody else's file.
+
+        Raises:
+            DataError: something else stands there.
+        """
         from stepwell.data.target_kinds import target_from_dict
 
-        reader = reader_from_dict(value["kind"], value["inputs"])
-        return Preparation(source=value["source"], reader=reader, target=target_from_dict(value["target"]))
+        try:
+            reader = reader_from_dict(value["kind"], value["inputs"])
+            made = Preparation(source=value["source"], reader=reader, target=target_from_dict(value["target"]))
+            require_types(made)
+            made.signature()
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"a model's preparation can't be read ({type(error).__name__}: {str(error)[:200]})",
+                expected="what training wrote beside the model",
+                fix="Put the file back as it was, or train again",
+            ) from error
+        return made
 
 
 def reader_from_dict(kind: str, value: dict[str, Any]) -> InputReader:

@@ -102,7 +102,7 @@ def existing(path: str | Path, *, base: Path, what: str = "data file") -> Path:
     """The file or folder a setting names, relative to `base`.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a pipe or a device.
     """
     found = Path(base, Path(path).expanduser())
     if not found.exists():
@@ -113,6 +113,12 @@ def existing(path: str | Path, *, base: Path, what: str = "data file") -> Path:
             else f"Check the path; {found.parent} is empty or absent"
         )
         raise DataError(f"{what} {str(path)!r} does not exist", expected=f"a path relative to {base}", fix=fix)
+    if not (found.is_file() or found.is_dir()):
+        raise DataError(
+            f"{what} {str(path)!r} is a pipe or a device",  # reading it might never end
+            expected="a file or a folder",
+            fix="Write the data to a file first",
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from stepwell.core.errors import DataError, JobError
 from stepwell.core.signature import Signature
 from stepwell.data.arrays import ArrayReader, fit_reader, require_same_length, shaped_as
 from stepwell.data.examples import Examples, MapExamples, TensorExamples
-from stepwell.data.images import LARGEST_DECODED, SUFFIXES, ImageReader, statistics
+from stepwell.data.images import LARGEST_DECODED, SUFFIXES, ImageReader, opened_image, statistics
 from stepwell.data.npz import array_in, open_npz
 from stepwell.data.preparation import Preparation, WithTargets
 from stepwell.data.registry import DataSource, LoadedData, existing, fingerprint_of, refuse_split, refuse_task, source
@@ -238,20 +238,11 @@ def decode_mask(path: Path, height: int | None, width: int | None) -> Any:
         DataError: it can't be read, or its pixels are colours.
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            image.load()
-            sized = image if height is None or width is None else image.resize((width, height), Image.Resampling.NEAREST)
-            values = np.array(sized)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(
-            f"{path.name} can't be read as an image ({str(error).splitlines()[0]})",
-            expected="a whole image file",
-            fix="Remove or replace it",
-            where=str(path),
-        ) from error
+    with opened_image(path) as image:
+        sized = image if height is None or width is None else image.resize((width, height), Image.Resampling.NEAREST)
+        values = np.array(sized)
     if values.ndim == 3 and height is not None:
         if (values[..., 1:3] != values[..., :1]).any() or values.shape[2] not in (3, 4):
             raise DataError(

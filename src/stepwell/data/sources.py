@@ -11,7 +11,7 @@ from torch import nn
 from stepwell.core.batch import Batch, rank_bounds
 from stepwell.core.errors import DataError, JobError
 from stepwell.data.examples import Examples, TensorExamples, WorkExamples
-from stepwell.data.loading import Key, work_batches
+from stepwell.data.loading import Key, Watch, work_batches
 from stepwell.data.order import EpochOrder, Shuffle
 from stepwell.data.sampling import SampledOrder, Sampling, sampled_order
 
@@ -73,6 +73,7 @@ class ShuffledSource:
         self._epoch_examples: TensorExamples | None = None
         self._fetched: Iterator[Batch] | None = None
         self._next_fetched = -1
+        self.watch = Watch()  # whoever trains may put in its own
 
     @property
     def batch_size(self) -> int:
@@ -150,13 +151,18 @@ class ShuffledSource:
             assert isinstance(self.examples, WorkExamples)
             self._fetched = work_batches(
                 self.examples,
-                lambda: self._keys(cursor),
+                self._keys(cursor),
                 seed=self.seed,
                 workers=self.workers,
                 pinned=self.memory == "pinned",
+                watch=self.watch,
             )
         self._next_fetched = cursor + 1
-        return next(self._fetched)
+        try:
+            return next(self._fetched)
+        except BaseException:  # what has raised once gives nothing more: the next call begins at its own cursor
+            self.close()
+            raise
 
     def _keys(self, cursor: int) -> Iterator[list[Key]]:
         # Without end: workers fetch the next epoch's first batches while the last ones of this epoch are used. The
@@ -173,7 +179,14 @@ class ShuffledSource:
 
 
 def eval_batches(
-    examples: Examples, *, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0, seed: int = 0
+    examples: Examples,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    seed: int = 0,
+    watch: Watch | None = None,
 ) -> Iterator[Batch]:
     """Every example once, in order, without padding; each rank gets one consecutive part.
 
@@ -183,6 +196,7 @@ def eval_batches(
         rank, world_size: which part this process gets; it can be empty.
         workers: processes that fetch samples ahead, for examples with work per sample.
         seed: for datasets that draw random numbers: each sample draws the same ones every time.
+        watch: who is asked and told while samples are waited for.
 
     >>> [len(batch) for batch in eval_batches(TensorExamples(torch.zeros(5)), batch_size=2)]
     [2, 2, 1]
@@ -191,8 +205,8 @@ def eval_batches(
     spans = [(start, min(start + batch_size, last)) for start in range(first, last, batch_size)]
     if examples.work_per_sample:
         assert isinstance(examples, WorkExamples)
-        keys = [[(0, index) for index in range(*span)] for span in spans]
-        batches = work_batches(examples, lambda: iter(keys), seed=seed, workers=workers)
+        keys = ([(0, index) for index in range(*span)] for span in spans)
+        batches = work_batches(examples, keys, seed=seed, workers=workers, watch=watch)
     elif isinstance(examples, TensorExamples):
         batches = (examples.slice(*span) for span in spans)
     else:

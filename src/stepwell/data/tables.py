@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.errors import DataError, nearest
+from stepwell.data.limits import MOST_COLUMNS, refuse_growth, require_modest_gzip
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,7 +84,7 @@ def read_table(path: Path, *, separator: str = ",") -> Table:
         )
     frame = _read_parquet(path) if path.suffix.lower() in _PARQUET else _read_csv(path, separator)
     frame.columns = [str(name).strip() for name in frame.columns]
-    double = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
+    double = sorted(name for name, count in Counter(frame.columns).items() if count > 1)
     if double:
         raise DataError(
             f"two columns are called {double[0]!r}", expected="one name per column", fix="Rename one", where=f"{path.name}:1"
@@ -124,10 +127,25 @@ def _read_parquet(path: Path) -> DataFrame:
     import pyarrow.parquet
 
     try:
+        facts = pyarrow.parquet.read_metadata(path)
+        schema = facts.schema.to_arrow_schema()
+        # A run of equal values costs nothing in the file: numbers of rows are believed, and take eight bytes each.
+        refuse_growth(path, facts.num_rows * facts.num_columns * 8, fix="Write it again as CSV")
+        _refuse_width(path, facts.num_columns)
+        nested = [name for name, kind in zip(schema.names, schema.types) if pyarrow.types.is_nested(kind)]
+        if nested:
+            raise DataError(
+                f"column {nested[0]!r} of {path.name} holds lists or records",
+                expected="one number or text per row",
+                fix="Make a column of each of its parts, or leave it out of the file",
+                where=path.name,
+            )
         # One thread: the order in which a pool finishes must never matter, and reading is not what takes time.
         frame: DataFrame = pyarrow.parquet.read_table(path, use_threads=False).to_pandas(date_as_object=False)
         return frame
-    except pyarrow.ArrowException as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
         raise DataError(
             f"{path.name} can't be read as Parquet ({_first_line(error)})",
             expected="a Parquet file",
@@ -143,11 +161,16 @@ def _read_csv(path: Path, separator: str) -> DataFrame:
 
     parse = pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    if path.suffix == ".gz":
+        require_modest_gzip(path)
+    _refuse_width(path, _most_columns(path, separator))
     try:
         table = pyarrow.csv.read_csv(
             path, read_options=pyarrow.csv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
         )
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         _explain(path, separator, error)
         raise DataError(
             f"{path.name} can't be read as CSV ({_first_line(error)})",
@@ -155,10 +178,14 @@ def _read_csv(path: Path, separator: str) -> DataFrame:
             fix="Check the file, and the separator setting",
             where=path.name,
         ) from error
-    for name, kind in zip(table.column_names, table.schema.types):
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise _not_text(path, "the header") from None
+    for name, kind in zip(names, table.schema.types):
         if pyarrow.types.is_binary(kind):
             raise _not_text(path, f"column {name!r}")
-    _suggest_separator(path, separator, table.column_names)
+    _suggest_separator(path, separator, names)
     frame: DataFrame = table.to_pandas(date_as_object=False)
     return frame
 
@@ -186,6 +213,36 @@ def _explain(path: Path, separator: str, error: Exception) -> None:
                 raise _without_rows(path) from error
     except (UnicodeDecodeError, csv.Error) as wrong:
         raise _not_text(path, "the file") from wrong
+    except (OSError, EOFError, zlib.error):  # no whole gzip file: the reader has said so
+        return
+
+
+def _most_columns(path: Path, separator: str) -> int:
+    """How many columns the header has at most; a separator inside quotes counts too."""
+    import gzip
+
+    count = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while (piece := file.read(1 << 16)) and count <= MOST_COLUMNS:
+                start = len(piece) - len(piece.lstrip(b"\r\n")) if not count else 0  # empty lines before the header
+                line, end, _ = piece[start:].partition(b"\n")
+                count += line.count(separator.encode())
+                if end:
+                    break
+    except (OSError, EOFError, zlib.error):
+        return 0
+    return count + 1
+
+
+def _refuse_width(path: Path, columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{path.name} has more than {MOST_COLUMNS:,} columns",
+            expected=f"at most {MOST_COLUMNS:,}",
+            fix="Save the numbers as an array, and use source: npz or npy",
+            where=path.name,
+        )
 
 
 def _suggest_separator(path: Path, separator: str, names: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from stepwell.core.updates.elementwise import same_groups
+from stepwell.engine.storage import WORDS, worded
 
 if TYPE_CHECKING:
     from stepwell.engine.train_step import TrainStep
@@ -92,6 +94,8 @@ def snapshot(tree: Any) -> Any:
 def separate(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """Split a state into {path: tensor} and a JSON-able rest in which `{"tensor": path}` marks each place.
 
+    Floats that JSON has no word for are marked too: `{"float": "Infinity"}`.
+
     >>> import torch
     >>> tensors, rest = separate({"a": {"b": torch.ones(1), "c": 2}})
     >>> list(tensors), rest
@@ -99,6 +103,8 @@ def separate(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """
     if isinstance(tree, Tensor):
         return {prefix: tree}, {"tensor": prefix}
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return {}, {"float": worded(tree)}
     if not isinstance(tree, (dict, list, tuple)):
         return {}, tree
     tensors: dict[str, Tensor] = {}
@@ -115,6 +121,8 @@ def join(tensors: dict[str, Tensor], rest: Any) -> Any:
     if isinstance(rest, dict):
         if set(rest) == {"tensor"} and isinstance(rest["tensor"], str):
             return tensors[rest["tensor"]]
+        if set(rest) == {"float"} and rest["float"] in WORDS:
+            return WORDS[rest["float"]]
         return {key: join(tensors, value) for key, value in rest.items()}
     if isinstance(rest, list):
         return [join(tensors, value) for value in rest]

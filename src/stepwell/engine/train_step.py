@@ -72,6 +72,8 @@ class TrainStep:
         self._require_decomposable()
         self.device = next(self.model.parameters()).device
         self.clock, self.cursor = Clock(), 0
+        self.held = -1  # the cursor of the step whose buffers from before are in `_saved_buffers`
+        self.updating = False  # weights may be half updated
         self._defaults = SeededDefaults(self.device)
         self._flat = self.optimizer if isinstance(self.optimizer, ElementwiseOptimizer) and self.optimizer.layouts else None
         self._buffers = float_buffers(self.model)
@@ -100,6 +102,7 @@ class TrainStep:
         num_tokens = int(counts.get("tokens", 0))
         if self._buffers:
             torch._foreach_copy_(self._saved_buffers, self._buffers)
+        self.held = cursor
         probes = [probe for probe in parts.probes if probe.due(clock.steps)]
         for probe in probes:
             probe.begin(model)
@@ -121,6 +124,7 @@ class TrainStep:
                 for key, technique in parts.grad.items():
                     for name, value in technique(gradients).items():
                         measured[f"{key}.{name}"] = value
+                self.updating = True
                 self._update(batch, counts)
                 for probe in probes:
                     layers |= probe.end(model)
@@ -131,7 +135,7 @@ class TrainStep:
             torch._foreach_copy_(self._buffers, self._saved_buffers)
         if self.precision.loss_scale is not None:
             self.precision.loss_scale.update(overflow=not finite)
-        self.cursor = cursor + 1
+        self.cursor, self.updating = cursor + 1, False
         return StepReport(
             step=clock.steps,
             cursor=cursor,

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from stepwell.core.batch import Batch
 from stepwell.core.clock import Horizon
-from stepwell.core.errors import Interrupted, TrainingStopped
+from stepwell.core.errors import DataError, Interrupted, RunFolderError, StepwellError, TrainingStopped
 from stepwell.core.reports import EvalReport, StepReport, Stop
 from stepwell.core.slots import Average, Source
-from stepwell.engine.checkpoint import newest_checkpoint, save_checkpoint
+from stepwell.data.loading import Watch
+from stepwell.engine.checkpoint import Saved, newest_checkpoint
 from stepwell.engine.history import Recorder
+from stepwell.engine.memory import OutOfMemory, SparingStep, copy_of
 from stepwell.engine.metrics import metric_mode
 from stepwell.engine.run_folder import RunFolder
-from stepwell.engine.signals import SignalFlag
+from stepwell.engine.saver import Retention, Saver
+from stepwell.engine.signals import SignalFlag, Stopped
 from stepwell.engine.state import snapshot
+from stepwell.engine.storage import sweep
 from stepwell.engine.train_step import TrainStep
 
 logger = logging.getLogger("stepwell.train")
@@ -38,7 +43,8 @@ class Plan:
         max_seconds: wall-clock limit of this process's training.
         monitor: the metric that says which evaluation is best.
         deliver: whether the run ends with the "last" weights or puts the "best" evaluated ones back.
-        keep: newest checkpoints that stay.
+        keep: which checkpoints stay.
+        saving: "background" writes checkpoints while training goes on, "wait" before the next step.
         on_nonfinite: "stop", "skip", or "rollback" to the state at the last checkpoint and past the bad
             stretch of data (three times to one place, then stop).
     """
@@ -49,7 +55,8 @@ class Plan:
     max_seconds: float | None = None
     monitor: str = "loss"
     deliver: str = "last"
-    keep: int = 2
+    keep: Retention = field(default_factory=Retention)
+    saving: Literal["background", "wait"] = "background"
     on_nonfinite: str = "stop"
 
 
@@ -87,6 +94,15 @@ class Trainer:
         self._rollbacks = 0
         self._skips = 0
         self._evaluated_at = -1
+        self._failed_saves = 0
+        self.flag = SignalFlag()
+        self.sparing = SparingStep(step, self._event)
+        self.watch = Watch(poll=self.flag.poll, tell=self._event)
+        if hasattr(source, "watch"):
+            source.watch = self.watch
+        self.saver = (
+            None if folder is None else Saver(folder.checkpoints, retention=plan.keep, before=folder.sync, record=recorder.event)
+        )
         observers = list(step.parts.observers.values())
         self._step_observers = [item for item in observers if item.watches == "steps"]
         self._evaluation_observers = [item for item in observers if item.watches == "evaluations"]
@@ -99,10 +115,12 @@ class Trainer:
             TrainingStopped: a non-finite step under "stop". Weights are those before that step.
             Interrupted: a signal came; the state was saved first.
         """
-        step, source, plan, device = self.step, self.source, self.plan, self.step.device
-        self._mark_good()
+        step, plan, sparing = self.step, self.plan, self.sparing
+        if self._rollback is None:  # else it came with the state that this run goes on from
+            self._mark_good()
         started = time.monotonic()
-        with SignalFlag() if self.folder is not None else nullcontext() as flag:
+        with self.flag if self.folder is not None else nullcontext(), self._written():
+            self._catch_up()
             while self.stop_reason is None:
                 if plan.horizon.done(step.clock) >= plan.horizon.total:
                     self.stop_reason = "budget spent"
@@ -110,42 +128,93 @@ class Trainer:
                 if plan.max_seconds is not None and time.monotonic() - started > plan.max_seconds:
                     self.stop_reason = f"max time of {plan.max_seconds:g} s reached"
                     break
-                batch = source.next(step.cursor, step.model)
-                report = step(batch if device.type == "cpu" else batch.to(device))
+                batch = self._drawn()
+                try:
+                    report = sparing(batch)
+                except OutOfMemory as error:
+                    self._keep_state(error, whole=error.whole)
+                    raise
                 self.recorder.step(report, self._epochs_per_step)
                 if report.skipped is not None:
                     self._nonfinite(report)
                 else:
                     self._after(report)
-                if flag is not None and flag.number:
-                    self._interrupted(flag.number)
+                if self.flag.number or self.flag.save:
+                    self._heed_signal()
         self._finish()
         assert self.stop_reason is not None
         return self.stop_reason
 
+    def _drawn(self) -> Batch:
+        """The step's batch; what keeps it from coming ends the run with its state saved."""
+        try:
+            return self.source.next(self.step.cursor, self.step.model)
+        except Stopped:
+            self._heed_signal()
+            raise
+        except (DataError, TrainingStopped) as error:
+            self._keep_state(error)
+            raise
+
+    def _keep_state(self, error: StepwellError, *, whole: bool = True) -> None:
+        """Save before an error ends the run, and say so in it."""
+        steps = self.step.clock.steps
+        if self.folder is None or not steps:  # before the first step there is nothing to go on from
+            return
+        if not whole:
+            error.fix += f". Go on from the last checkpoint with `stepwell resume {self.folder.path}`"
+            return
+        try:
+            self.save()
+        except RunFolderError as failed:
+            error.fix += f". The state could not be saved: {failed.what}"
+            return
+        error.fix += f". Everything up to step {steps} is saved; then go on with `stepwell resume {self.folder.path}`"
+
+    def _event(self, kind: str, **detail: Any) -> None:
+        self.recorder.event(kind, self.step.clock.steps, **detail)
+
     def _after(self, report: StepReport) -> None:
-        """Evaluate, let observers decide, save: one ordered transaction at a fixed point of the clock."""
-        steps, plan = report.step, self.plan
+        """Let observers decide, evaluate, save: one ordered transaction at a fixed point of the clock."""
+        steps, every = report.step, self.plan.checkpoint_every
         self._skips = 0
         for observer in self._step_observers:
             self._heed(observer(report))
-        if plan.evaluate_every and steps % plan.evaluate_every == 0:
-            self._evaluate()
-        if plan.checkpoint_every and steps % plan.checkpoint_every == 0:
+        self._catch_up()
+        if every and steps % every == 0 and not self._over:  # the end saves by itself
             self._mark_good()
-            if self.folder is not None:
-                self.save()
+            if self.saver is not None:
+                self._start_saving()
+        if self.saver is not None:
+            self.saver.tell()
+
+    @property
+    def _over(self) -> bool:
+        return self.stop_reason is not None or self.plan.horizon.done(self.step.clock) >= self.plan.horizon.total
+
+    def _catch_up(self) -> None:
+        """Evaluate where this point of the clock asks for it; a run that was interrupted in an evaluation begins with it."""
+        steps, every = self.step.clock.steps, self.plan.evaluate_every
+        if every and steps and steps % every == 0 and self._evaluated_at != steps:
+            try:
+                self._evaluate()
+            except Stopped:
+                self._heed_signal()
 
     def _evaluate(self) -> None:
         if self.evaluator is None:
             return
         step = self.step
-        with self.delivered() as weights:
-            metrics = self.evaluator()
-            report = EvalReport(step.clock.steps, self.plan.horizon.epochs(step.clock), metrics, weights=weights)
-            self._evaluated_at = report.step
-            self.recorder.evaluated(report)
-            self._keep_best(report)
+        try:
+            with self.delivered() as weights:
+                metrics = self.evaluator()
+                report = EvalReport(step.clock.steps, self.plan.horizon.epochs(step.clock), metrics, weights=weights)
+                self._evaluated_at = report.step
+                self.recorder.evaluated(report)
+                self._keep_best(report)
+        except (DataError, TrainingStopped) as error:
+            self._keep_state(error)
+            raise
         for observer in self._evaluation_observers:
             self._heed(observer(report))
 
@@ -161,7 +230,7 @@ class Trainer:
     def _keep_best(self, report: EvalReport) -> None:
         value = report.metrics.get(self.plan.monitor, math.nan)
         sign = 1 if metric_mode(self.plan.monitor) == "max" else -1
-        if math.isnan(value) or (self.best and sign * value <= sign * self.best["value"]):
+        if not math.isfinite(value) or (self.best and sign * value <= sign * self.best["value"]):
             return
         self.best = {
             "metric": self.plan.monitor,
@@ -171,6 +240,7 @@ class Trainer:
             "weights": report.weights,
         }
         self.best["metrics"] = dict(report.metrics)
+        self.recorder.event("best", report.step, metric=self.plan.monitor, value=value)
         if self.plan.deliver == "best":
             self._best_weights = snapshot(dict(self.step.model.state_dict()))
 
@@ -191,37 +261,50 @@ class Trainer:
             cursor = self.step.cursor
             self.step.load_state_dict(snapshot(self._rollback))
             self.step.cursor = cursor
+            self._evaluated_at = -1
             self.recorder.event("rolled_back", self.step.clock.steps, cursor=cursor)
         elif policy != "skip" or self._skips >= MOST_SKIPS:
             self._give_up(report, loss, norm)
 
     def _give_up(self, report: StepReport, loss: float, norm: float) -> None:
         """Save what was good, placed so that a resumed run meets the same step, and say what happened."""
+        row = f" {self._skips} times in a row" if self._skips > 1 else ""
         last = next((row["loss"] for row in reversed(self.recorder.history.train) if math.isfinite(row["loss"])), None)
         self.recorder.flush(self._epochs_per_step)
-        place = ""
-        if self.folder is not None:
-            self.step.cursor = report.cursor
+        place, weights = "", "Weights were not updated"
+        if not self._weights_are_finite():
+            weights = "The weights are not finite either, since an update before; earlier checkpoints are whole"
+        elif self.folder is not None:
+            self.step.cursor, self._skips = report.cursor, self._skips - 1
             self.save()
+        if self.folder is not None:
             place = f"; details: {self.folder.path}"
         before = f"last finite {last:.4g}, " if last is not None else ""
-        row = f" {self._skips} times in a row" if self._skips > 1 else ""
         raise TrainingStopped(
             f"loss or gradient became non-finite{row} after step {report.step} "
-            f"(loss {loss:.4g}, {before}grad_norm {norm:.4g}, lr {report.lr:.3g}). Weights were not updated",
+            f"(loss {loss:.4g}, {before}grad_norm {norm:.4g}, lr {report.lr:.3g}). {weights}",
             expected="finite losses and gradients",
             fix=f"Try a lower peak lr, a longer warmup, or clip_norm 1.0{place}",
         )
 
-    def _interrupted(self, number: int) -> None:
+    def _heed_signal(self) -> None:
+        """Save; then go on, or stop as the signal asked.
+
+        Raises:
+            Interrupted: it asked to stop.
+        """
+        flag, steps = self.flag, self.step.clock.steps
         assert self.folder is not None
-        place = self.save()
-        self.recorder.event("interrupted", self.step.clock.steps, signal=number)
+        flag.save = False
+        place = self.save().path
+        if not flag.number:
+            return
+        self.recorder.event("interrupted", steps, signal=flag.number)
         raise Interrupted(
-            f"interrupted after step {self.step.clock.steps}; everything up to it is saved in {place}",
+            f"interrupted after step {steps}; everything up to it is saved in {place}",
             expected="the run to reach its budget",
             fix=f"Continue with `stepwell resume {self.folder.path}`",
-            signal_number=number,
+            signal_number=flag.number,
         )
 
     def _finish(self) -> None:
@@ -236,13 +319,62 @@ class Trainer:
         else:
             self.delivered().keep()
 
-    def save(self) -> Any:
-        """Write a checkpoint of everything that changes."""
-        assert self.folder is not None
-        best = self.best.get("step")
-        return save_checkpoint(
-            self.folder.checkpoints, self.state_dict(), step=self.step.clock.steps, keep=self.plan.keep, best=best
-        )
+    def save(self) -> Saved:
+        """Write a checkpoint of everything that changes, now.
+
+        Raises:
+            RunFolderError: it could not be written; earlier ones are whole.
+        """
+        assert self.saver is not None
+        steps = self.step.clock.steps
+        return self.saver.save(copy_of(self.state_dict(), step=steps), step=steps, best=self._best_steps())
+
+    def _weights_are_finite(self) -> bool:
+        return math.isfinite(self.step.parameter_norm().item())
+
+    def _start_saving(self) -> None:
+        assert self.saver is not None
+        steps = self.step.clock.steps
+        try:
+            if not self._weights_are_finite():  # a finite gradient times a large rate: the next step's loss will tell
+                raise RunFolderError(
+                    f"the weights are not finite after step {steps}",
+                    expected="a state that training can go on from",
+                    fix="Try a lower peak lr, or clip_norm 1.0; earlier checkpoints are whole",
+                )
+            state = copy_of(self.state_dict(), step=steps)
+        except RunFolderError as error:
+            self.saver.missed(steps, error)
+            return
+        self.saver.start(state, step=steps, best=self._best_steps())
+        if self.plan.saving == "wait":
+            self.saver.wait()
+
+    def _best_steps(self) -> list[int]:
+        """Steps of the best evaluations, best first."""
+        best = [self.best["step"]] if self.best else []
+        if not self.plan.keep.top:
+            return best
+        monitor, sign = self.plan.monitor, -1 if metric_mode(self.plan.monitor) == "max" else 1
+        rows = [row for row in self.recorder.history.validation if math.isfinite(row.get(monitor, math.nan))]
+        ranked = sorted(rows, key=lambda row: (sign * row[monitor], row["step"]))
+        return best + [step for row in ranked[: self.plan.keep.top] if (step := int(row["step"])) not in best]
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Whatever ends the run: the checkpoint under way is finished, and what became of it told."""
+        saver = self.saver
+        try:
+            yield
+        except BaseException:
+            if saver is not None:
+                saver.wait()
+                with suppress(TrainingStopped):  # what happened first is what is told
+                    saver.tell()
+            raise
+        if saver is not None:
+            saver.wait()
+            saver.tell()
 
     def state_dict(self) -> dict[str, Any]:
         state = {
@@ -252,7 +384,11 @@ class Trainer:
             "best": self.best,
             "evaluated_at": self._evaluated_at,
             "stopped": self._stopped,
+            "skips": self._skips,
+            "memory": self.sparing.state_dict(),
         }
+        if self._rollback is not None and self._rollback["clock"] != self.step.clock.state_dict():
+            state |= {"rollback": self._rollback, "rollbacks": self._rollbacks}
         if self._best_weights is not None:
             state["best_weights"] = self._best_weights
         return state
@@ -265,12 +401,19 @@ class Trainer:
         self._evaluated_at = int(state["evaluated_at"])
         self.stop_reason = self._stopped = state["stopped"]
         self._best_weights = state.get("best_weights")
+        self._skips = int(state.get("skips", 0))
+        self.sparing.load_state_dict(state.get("memory", {}))
+        self._rollback, self._rollbacks = state.get("rollback"), int(state.get("rollbacks", 0))
 
     def resume(self) -> bool:
         """Continue from the newest whole checkpoint in the folder; False where there is none."""
         assert self.folder is not None
+        place = self.folder.path
+        for folder in (place, self.folder.checkpoints, place / "metrics", place / "model"):
+            sweep(folder)
         found = newest_checkpoint(self.folder.checkpoints)
         if found is None:
+            self.recorder.load_state_dict(self.recorder.state_dict())  # rows that were written before any checkpoint go
             return False
         self.load_state_dict(found[1])
         self.recorder.event("resumed", self.step.clock.steps, checkpoint=found[0].name)

@@ -30,4 +30,5 @@ class LastToken(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = self.body(inputs)
         last = (inputs != 0).sum(1).sub(1).clamp(min=0)
-        return outputs[torch.arange(len(inputs), device=inputs.device), last]
+        # Not len(inputs): that would fix the size of the batch in an exported graph.
+        return outputs[torch.arange(inputs.shape[0], device=inputs.device), last]

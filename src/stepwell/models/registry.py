@@ -224,6 +224,15 @@ def _entries() -> dict[str, _Entry]:
     return _ENTRIES
 
 
+def builder_of(name: str) -> Callable[..., Any]:
+    """The function that builds a model.
+
+    Raises:
+        JobError: no such model.
+    """
+    return _lookup(name).builder
+
+
 def _lookup(name: str) -> _Entry:
     entries = _entries()
     if name not in entries:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepwell.core.errors import JobError, RunFolderError, nearest
+from stepwell.core.errors import JobError, RunFolderError, StepwellError, nearest
 from stepwell.core.modules.low_rank import (
     ADAPTABLE,
     Adapter,
@@ -24,10 +24,12 @@ from stepwell.core.modules.low_rank import (
 )
 from stepwell.core.randomness import Rng
 from stepwell.engine.storage import read_json, write_bytes
+from stepwell.engine.tensors import read_tensors
 
 __all__ = ["load_adapter", "merge_adapter", "save_adapter"]
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_LARGEST_RANK = 65_536
 _PREFIX = "base_model.model."
 # Ours -> PEFT's, of linear layers and convolutions, and of embeddings.
 _SUFFIXES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
@@ -223,16 +225,19 @@ def _config(adapter: Adapter, targets: list[str], whole: list[str]) -> dict[str,
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
         config = read_json(folder / CONFIG)
-        tensors: dict[str, Tensor] = load((folder / WEIGHTS).read_bytes())
-        float(config["lora_alpha"] / config["r"])
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, SafetensorError) as error:
+        tensors = read_tensors(folder / WEIGHTS)
+        rank, dropout = config["r"], config.get("lora_dropout") or 0.0
+        scaling = float(config["lora_alpha"] / rank)
+        if not isinstance(rank, int) or not 1 <= rank <= _LARGEST_RANK or not math.isfinite(scaling):
+            raise ValueError(f"rank {str(rank)[:40]} with alpha {str(config['lora_alpha'])[:40]}")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"lora_dropout is {str(dropout)[:40]}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        told = error.what if isinstance(error, StepwellError) else str(error)
         raise RunFolderError(
-            f"{folder} holds no adapter that can be read: {error}",
+            f"{folder} holds no adapter that can be read: {told}",
             expected=f"{WEIGHTS} and {CONFIG} as save_adapter or PEFT wrote them",
             fix="Give the folder of an adapter",
         ) from error

@@ -33,7 +33,8 @@ class Situation:
         batch_size: samples per optimizer step. norm_batch: samples per forward pass.
         num_values: size of the model.
         decays: whether any tensor's weight decay is above 0.
-        attention, convolution, recurrent, batch_norm: whether the model has such layers.
+        starts_trained: whether the job names weights to start from.
+        layers: those that the model has of "attention", "convolution", "recurrent" and "batch_norm".
     """
 
     records: tuple[Record, ...]
@@ -42,14 +43,16 @@ class Situation:
     norm_batch: int = 32
     num_values: int = 0
     decays: bool = True
-    attention: bool = False
-    convolution: bool = False
-    recurrent: bool = False
-    batch_norm: bool = False
+    starts_trained: bool = False
+    layers: frozenset[str] = frozenset()
 
     def has(self, *ids: str) -> bool:
         """Whether one of these techniques is in the recipe."""
         return any(record.id in ids for record in self.records)
+
+    def has_layer(self, kind: str) -> bool:
+        """Whether the model has such a layer."""
+        return kind in self.layers
 
     def provides(self, tag: str) -> bool:
         """Whether anything in the recipe has this tag."""
@@ -92,19 +95,19 @@ ADVICE = (
     ),
     Advice(
         "convolution schedule",
-        lambda s: s.convolution and not s.attention and not s.has_schedule,
+        lambda s: s.has_layer("convolution") and not s.has_layer("attention") and not s.has_schedule,
         "convolutional networks gain most from a schedule: one_cycle, or step",
         "Smith & Topin 2019, arXiv:1708.07120; He et al. 2016, arXiv:1512.03385",
     ),
     Advice(
         "transformer schedule",
-        lambda s: s.attention and not s.has_schedule,
+        lambda s: s.has_layer("attention") and not s.has_schedule,
         "transformers want a warmup and a decay: warmup_cosine, or inverse_sqrt where the length of the run is open",
         "Vaswani et al. 2017, arXiv:1706.03762",
     ),
     Advice(
         "warmup",
-        lambda s: not s.warms_up and (s.attention or s.provides("adaptive")),
+        lambda s: not s.warms_up and (s.has_layer("attention") or s.provides("adaptive")),
         "without a warmup the first steps of an adaptive optimizer are taken on a variance of few gradients: add {name: warmup}",
         "Liu et al. 2020, arXiv:1908.03265; Xiong et al. 2020, arXiv:2002.04745",
     ),
@@ -116,21 +119,27 @@ ADVICE = (
     ),
     Advice(
         "norm of small batches",
-        lambda s: s.batch_norm and s.norm_batch < SMALL_NORM_BATCH,
+        lambda s: s.has_layer("batch_norm") and s.norm_batch < SMALL_NORM_BATCH,
         "batch norm over so few samples is noisy: swap_norm to group, or larger micro-batches",
         "Wu & He 2018, arXiv:1803.08494",
     ),
     Advice(
         "norm of sequences",
-        lambda s: s.batch_norm and (s.attention or s.recurrent),
+        lambda s: s.has_layer("batch_norm") and (s.has_layer("attention") or s.has_layer("recurrent")),
         "sequences of different length share no batch statistics: swap_norm to layer or rms",
         "Ba et al. 2016, arXiv:1607.06450; Zhang & Sennrich 2019, arXiv:1910.07467",
     ),
     Advice(
         "clipping of recurrent nets",
-        lambda s: s.recurrent and not s.has("clip_norm", "clip_value", "adaptive_clip"),
+        lambda s: s.has_layer("recurrent") and not s.has("clip_norm", "clip_value", "adaptive_clip"),
         "recurrent nets meet rare, very steep gradients: add {name: clip_norm, max_norm: 1.0}",
         "Pascanu et al. 2013, arXiv:1211.5063",
+    ),
+    Advice(
+        "fine-tuning of nothing",
+        lambda s: s.has("unfreezing", "layerwise_lr", "lora") and not s.starts_trained,
+        "fine-tuning techniques hold back weights that are trained already: unless the model's own are, add init_from to the job",
+        "Howard & Ruder 2018, arXiv:1801.06146; Hu et al. 2021, arXiv:2106.09685",
     ),
     Advice(
         "stopping under a schedule",
@@ -150,10 +159,18 @@ ADVICE = (
 def advice(situation: Situation, table: Iterable[Advice] = ADVICE) -> list[Advice]:
     """What applies in a situation, in the table's order.
 
-    >>> [item.id for item in advice(Situation(records=(), batch_norm=True, norm_batch=4))]
+    >>> [item.id for item in advice(Situation(records=(), layers=frozenset({"batch_norm"}), norm_batch=4))]
     ['norm of small batches']
     """
     return [item for item in table if item.applies(situation)]
+
+
+_LAYERS: dict[str, Callable[[nn.Module], bool]] = {
+    "attention": lambda module: isinstance(module, nn.MultiheadAttention) or type(module).__name__.endswith("Attention"),
+    "convolution": lambda module: isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
+    "recurrent": lambda module: isinstance(module, nn.RNNBase),
+    "batch_norm": lambda module: isinstance(module, _BatchNorm),
+}
 
 
 def situation_of(assembly: Assembly) -> Situation:
@@ -170,10 +187,8 @@ def situation_of(assembly: Assembly) -> Situation:
         norm_batch=min(assembly.parts.job.recipe.micro_batch_size or size, size),
         num_values=sum(parameter.numel() for parameter in model.parameters()),
         decays=any(group.get("weight_decay") for group in assembly.step.optimizer.param_groups),
-        attention=any(isinstance(m, nn.MultiheadAttention) or type(m).__name__.endswith("Attention") for m in modules),
-        convolution=any(isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for module in modules),
-        recurrent=any(isinstance(module, nn.RNNBase) for module in modules),
-        batch_norm=any(isinstance(module, _BatchNorm) for module in modules),
+        starts_trained=assembly.parts.job.init_from is not None,
+        layers=frozenset(kind for kind, is_one in _LAYERS.items() if any(is_one(module) for module in modules)),
     )
 
 

@@ -14,7 +14,7 @@ from stepwell.core.check import require
 from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError, nearest
 from stepwell.recipe.merge import expand
-from stepwell.recipe.parts import Merged, ModelSpec, StopRules, tupled
+from stepwell.recipe.parts import KeepRules, Merged, ModelSpec, StopRules, tupled
 from stepwell.recipe.places import place_of
 from stepwell.recipe.plain import technique_id
 from stepwell.recipe.schema import (
@@ -43,7 +43,7 @@ RECIPE_DEFAULTS: dict[str, Any] = {
 _EXAMPLES = {"budget": "60 epochs", "log_every": "100 steps", "micro_batch_size": 16, "task": "classification"}
 # More than any run lasts, in any unit; what is longer is a slip, and beyond what can be counted exactly.
 LONGEST = 1e15
-_PARTS = ("data", "split", "model", "recipe", "stop", "init_from")
+_PARTS = ("data", "split", "model", "recipe", "stop", "keep", "init_from")
 
 
 def recipe_values(given: Any) -> dict[str, Any]:
@@ -196,6 +196,7 @@ def job_values(given: Any, *, needs: Collection[str]) -> dict[str, Any]:
     values["stop"] = dataclass_from(
         StopRules, mapping.get("stop"), path="stop", example="stop: {max_time: 10 minutes}", place=place_of(mapping, "stop")
     )
+    values["keep"] = _keep(mapping.get("keep"), place_of(mapping, "keep"))
     values["init_from"] = _initial(mapping.get("init_from"), place_of(mapping, "init_from"))
     values["model"] = _model(mapping.get("model"), place_of(mapping, "model"))
     values["data"] = source_from(mapping.get("data"), place=place_of(mapping, "data"))
@@ -220,7 +221,7 @@ def _check_task(task: str | None, mapping: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(values: Mapping[str, Any], mapping: Mapping[str, Any]) -> None:
-    limits = {"seed": (0, 2**63 - 1), "workers": (0, 1024), "keep": (1, 10**9)}
+    limits = {"seed": (0, 2**63 - 1), "workers": (0, 1024)}
     for name, (low, high) in limits.items():
         if not low <= values[name] <= high:
             raise JobError(
@@ -262,6 +263,16 @@ def _model(value: Any, place: str | None) -> ModelSpec | None:
     settings = settings_from(mapping, fields, path="model", besides=("name",))
     items = {key: settings.get(key, field.default) for key, field in fields.items()}
     return ModelSpec(name, tuple((key, tupled(plain_value(item))) for key, item in items.items() if _is_plain(item)))
+
+
+def _keep(value: Any, place: str | None) -> KeepRules:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return KeepRules(newest=value)
+        except JobError as error:
+            raise located(error, place) from None
+    rules: KeepRules = dataclass_from(KeepRules, value, path="keep", example="keep: {newest: 2, top: 3}", place=place)
+    return rules
 
 
 def _initial(value: Any, place: str | None) -> Any:

@@ -35,7 +35,12 @@ def diff(before: Job, after: Job) -> list[Change]:
     >>> diff(job, job.replace_at("recipe.techniques.mixup.alpha", 0.4))
     [Change(path='recipe.techniques.mixup.alpha', before=0.2, after=0.4, kind='changed')]
     """
-    return _mappings(before.to_mapping(), after.to_mapping(), "")
+    return mapping_diff(before.to_mapping(), after.to_mapping())
+
+
+def mapping_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """The same of two jobs as mappings, which may be of versions whose settings this one doesn't know."""
+    return _mappings(before, after, "")
 
 
 def _mappings(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str) -> list[Change]:
@@ -72,7 +77,7 @@ def _techniques(before: list[Any], after: list[Any]) -> list[Change]:
 def _keyed(items: list[Any]) -> dict[str, Any]:
     keyed: dict[str, Any] = {}
     for index, item in enumerate(items):
-        name = item.get("name") or item["python"]
+        name = item.get("name") or item.get("python") if isinstance(item, Mapping) else str(item)
         # Of two with one id, the second is only reached by its index.
-        keyed[str(index) if name in keyed else name] = item
+        keyed[str(index) if name is None or name in keyed else name] = item
     return keyed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 from torch import nn
 
 from stepwell.core.catalog import STAGES, lookup, record_of, settings_of
-from stepwell.core.errors import RunFolderError
+from stepwell.core.errors import RunFolderError, StepwellError
 from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
 from stepwell.engine.storage import read_json
+from stepwell.engine.tensors import read_tensors
 from stepwell.models import registry
+from stepwell.recipe.run_paths import require_folder
 
 # Of a model technique: those that add, replace or rename modules or tensors. What draws or freezes weights, or decides
 # how they are computed, is over when a model is delivered.
@@ -24,7 +25,12 @@ SHAPING = ("head", "structure", "refine", "adapter")
 
 @dataclass
 class Delivered:
-    """A trained model with what is needed to use it on new data."""
+    """A trained model with what is needed to use it on new data.
+
+    Args:
+        model: with its weights, in evaluation mode.
+        description: what stands in model.json.
+    """
 
     model: nn.Module
     description: dict[str, Any]
@@ -43,6 +49,7 @@ def load_delivered(folder: Path) -> Delivered:
     Raises:
         RunFolderError: no such run, it isn't finished, or its files don't fit together.
     """
+    require_folder(Path(folder))
     place = Path(folder) / "model"
     if not place.is_dir():
         there = (Path(folder) / "job.yaml").exists()
@@ -51,6 +58,16 @@ def load_delivered(folder: Path) -> Delivered:
             expected="the folder of a finished run",
             fix=f"Finish it first: `stepwell resume {folder}`" if there else "Give the folder that `stepwell train` printed",
         )
+    return read_delivered(place)
+
+
+def read_delivered(place: Path) -> Delivered:
+    """The model in a folder of model.safetensors and model.json: a run's model/, or an export of it.
+
+    Raises:
+        RunFolderError: its files are missing, damaged, or don't fit together.
+    """
+    place = Path(place)
     try:
         description = read_json(place / "model.json")
         weights = _weights(place)
@@ -60,13 +77,19 @@ def load_delivered(folder: Path) -> Delivered:
             item = lookup(settings["name"], slot="model").factory(**{k: v for k, v in settings.items() if k != "name"})
             model = item(model, Rng(0))  # whatever it draws is overwritten
         model.load_state_dict(weights)
-    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        delivered = Delivered(model.eval(), description)
+        if "preparation" in description:
+            _ = delivered.preparation  # what can't be read is told here
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a changed or hostile description makes of the builders
+        told = error.what if isinstance(error, StepwellError) else f"{error}" or type(error).__name__
         raise RunFolderError(
-            f"the model in {place} can't be loaded: {error}",
+            f"the model in {place} can't be loaded: {told}",
             expected="model.safetensors and model.json as a run wrote them",
             fix="Train again, or continue the run with `stepwell resume`",
         ) from error
-    return Delivered(model.eval(), description)
+    return delivered
 
 
 def rebuilding(techniques: Iterable[Any]) -> list[dict[str, Any]]:
@@ -77,14 +100,10 @@ def rebuilding(techniques: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def _weights(place: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
-        loaded: dict[str, Any] = load((place / "model.safetensors").read_bytes())
-    except SafetensorError as error:
-        raise RuntimeError(f"model.safetensors is damaged ({error})") from error
-    return loaded
+        return read_tensors(place / "model.safetensors")
+    except StepwellError as error:
+        raise RuntimeError(error.what) from error
 
 
 def load_model(folder: str) -> nn.Module:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from stepwell.core.catalog import STAGES, record_of, settings_of
 from stepwell.core.updates.elementwise import ElementwiseOptimizer
 from stepwell.recipe.advice import advice, situation_of
 from stepwell.recipe.formulas import FORMULAS
+from stepwell.recipe.group_table import group_table
 from stepwell.recipe.run import Assembly
 from stepwell.recipe.schedule_view import courses, drawn
-from stepwell.techniques.optimizer.decay_groups import decay_table
 
-MOST_ROWS = 60  # tensors of a group that are listed by name
+WIDTH = 100  # of a line; a table's may be wider where names are long
 
 
 def explanation(assembly: Assembly) -> str:
@@ -21,25 +23,40 @@ def explanation(assembly: Assembly) -> str:
         _loop(assembly),
         _formulas(assembly),
         "\n\n".join(drawn(course) for course in courses(assembly)),
-        _groups(assembly),
+        group_table(assembly),
         _reports(assembly),
         _advice(assembly),
         _derived(assembly),
         _promise(assembly),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n".join(_wrapped(line) for line in "\n\n".join(part for part in parts if part).splitlines())
+
+
+def _wrapped(line: str) -> str:
+    """A long line in several: settings below each other, other words further in."""
+    if len(line) <= WIDTH:
+        return line
+    name, opened, _ = line.partition("(")
+    settings = bool(opened) and name.strip().isidentifier()
+    indent = " " * (len(name) + 1 if settings else len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _line(item: Any) -> str:
     record = record_of(item)
     if record is None:
         return getattr(item, "__name__", type(item).__name__)
-    settings = {key: value for key, value in settings_of(item).items() if key != "name"}
+    left_out = ("name", *getattr(item, "unused", ()))  # a setting that another one stands in for says nothing true
+    settings = {key: value for key, value in settings_of(item).items() if key not in left_out and value is not None}
     return record.id + (f"({', '.join(f'{key}={_short(value)}' for key, value in settings.items())})" if settings else "")
 
 
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key}: {_short(item)}" for key, item in value.items())
+        text = "{" + text + "}"
+    else:
+        text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -56,7 +73,7 @@ def _loop(assembly: Assembly) -> str:
     made.sort(key=lambda item: STAGES.index(record_of(item).stage))  # type: ignore[union-attr]
     before = [f"    {_line(item)}" for item in made]
     lines = ["once, before the optimizer exists:", *(before or ["    the model as it is"])]
-    lines += [f"each of {resolved.horizon.total_steps} optimizer steps:"]
+    lines += [f"each of {resolved.horizon.total_steps:,} optimizer steps:"]
     lines += ["    write schedule values", *of("schedule", 8)]
     lines += [f"    take the step's whole batch of {job.recipe.batch_size}, count its units", *of("batch", 8)]
     lines += [f"    for each micro-batch of {micro}:" if micro else "    once, over the whole batch:"]
@@ -67,9 +84,24 @@ def _loop(assembly: Assembly) -> str:
     optimizer = list(of("optimizer", 12))
     lines += ["    update:", " " * 8 + _line(resolved.optimizer), *optimizer]
     lines += [*(["    averages:", *of("average", 8)] if of("average", 8) else []), "    the clock ticks"]
-    if assembly.parts.validation is not None:
-        lines += [f"every {resolved.plan.evaluate_every} steps: evaluate", *of("observer", 8)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_watching(assembly)])
+
+
+def _watching(assembly: Assembly) -> list[str]:
+    """Evaluations, and who looks at what; a plateau schedule watches too, and stands among the schedules."""
+    resolved = assembly.resolved
+    items = [item for item in resolved.techniques if (r := record_of(item)) is not None and r.slot == "observer"]
+    at_steps = [item for item in items if item(resolved.horizon).watches == "steps"]
+    lines = ["    the step is reported to:", *(f"        {_line(item)}" for item in at_steps)] if at_steps else []
+    if assembly.parts.validation is None:
+        return lines
+    every, total = resolved.plan.evaluate_every, resolved.horizon.total_steps
+    often = f"every {_steps(every)} and at the end" if every and every < total else "at the end"
+    return [*lines, f"{often}: evaluate", *(f"        {_line(item)}" for item in items if item not in at_steps)]
+
+
+def _steps(number: int) -> str:
+    return "step" if number == 1 else f"{number:,} steps"
 
 
 def _formulas(assembly: Assembly) -> str:
@@ -77,31 +109,6 @@ def _formulas(assembly: Assembly) -> str:
     records = [record_of(item) for item in (resolved.base, resolved.optimizer, *resolved.techniques)]
     lines = [f"    {record.id}: {FORMULAS[record.id]}" for record in records if record is not None and record.id in FORMULAS]
     return "\n".join(["what the names mean here:", *lines]) if lines else ""
-
-
-def _groups(assembly: Assembly) -> str:
-    """A line for each tensor: its group, rate and decay, and why where it isn't decayed."""
-    step = assembly.step
-    shapes = {name: list(p.shape) for name, p in step.model.named_parameters()}
-    reasons = {row.name: row.reason for row in decay_table(step.model)} if _has(assembly, "decay_groups") else {}
-    lines = ["parameter groups:"]
-    for number, group in enumerate(step.optimizer.param_groups):
-        size = sum(p.numel() for p in group["params"])
-        names = [name for name in group.get("names", []) if name in shapes]
-        settings = ", ".join(f"{key} {group[key]:g}" for key in ("lr", "weight_decay", "momentum") if key in group)
-        lines.append(f"    group {number}: {len(group['params'])} tensors, {size:,} values; {settings}")
-        width = max((len(name) for name in names), default=0)
-        for name in names[:MOST_ROWS]:
-            why = f"  ({reasons[name]})" if group.get("weight_decay") == 0 and name in reasons else ""
-            lines.append(f"        {name:<{width}}  {shapes[name]}{why}")
-        lines += [f"        ... and {len(names) - MOST_ROWS} more"] if len(names) > MOST_ROWS else []
-    left = [name for name, p in step.model.named_parameters() if not p.requires_grad]
-    share = sum(p.numel() for p in step.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in step.model.parameters())
-    if left:
-        lines.append(f"    not trained now: {', '.join(left[:8])}{' ...' if len(left) > 8 else ''}")
-        lines.append(f"    {share:,} of {total:,} values train ({100 * share / total:.2f} %)")
-    return "\n".join(lines)
 
 
 def _reports(assembly: Assembly) -> str:
@@ -122,7 +129,9 @@ def _advice(assembly: Assembly) -> str:
 
 def _derived(assembly: Assembly) -> str:
     lines = ["derived values:"]
-    lines += [f"    {item.path} = {_short(item.value)}  ({item.reason})" for item in assembly.resolved.derived]
+    for item in assembly.resolved.derived:
+        value = "1 step" if item.value == "1 steps" else _short(item.value)
+        lines.append(f"    {item.path} = {value}  ({item.reason})")
     return "\n".join(lines)
 
 

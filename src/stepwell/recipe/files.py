@@ -13,6 +13,7 @@ from stepwell.recipe.blame import written_as
 from stepwell.recipe.job import Job
 from stepwell.recipe.overrides import Override, apply
 from stepwell.recipe.places import PlacedDict
+from stepwell.recipe.secrets import refuse_secrets
 from stepwell.recipe.yaml_reader import MAX_BYTES, parse
 from stepwell.recipe.yaml_writer import dump
 
@@ -30,7 +31,7 @@ def read_job(path: str | os.PathLike[str], overrides: Iterable[Override | str] =
     Raises:
         JobError: with the file and line of whatever is wrong.
     """
-    mapping = apply(read_mapping(path), overrides)
+    mapping = _changed(read_mapping(path), overrides)
     return written_as(Job.from_mapping(mapping, given=tuple(given)), mapping)
 
 
@@ -41,7 +42,17 @@ def parse_job(text: str, overrides: Iterable[Override | str] = (), *, name: str 
     >>> job.recipe.optimizer.lr
     0.1
     """
-    return Job.from_mapping(apply(_mapping(text, name), overrides), given=tuple(given))
+    return Job.from_mapping(_changed(_mapping(text, name), overrides), given=tuple(given))
+
+
+def _changed(mapping: PlacedDict, overrides: Iterable[Override | str]) -> PlacedDict:
+    """The mapping with its overrides. Secrets are refused first: what is said of other mistakes could repeat them."""
+    changes = list(overrides)
+    refuse_secrets(mapping)
+    refuse_secrets({"--set": [item for item in changes if isinstance(item, str)]})
+    made: PlacedDict = apply(mapping, changes)
+    refuse_secrets(made)
+    return made
 
 
 def read_mapping(path: str | os.PathLike[str]) -> PlacedDict:

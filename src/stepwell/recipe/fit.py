@@ -57,7 +57,7 @@ def fit(
         sampling: "once" draws each training example once an epoch; "balanced" each class equally often; "weighted" in
             proportion to the weights, which then don't weigh the loss a second time.
         settings: any other field of `Job`: task, init_from, device, workers, evaluate_every, checkpoint_every,
-            log_every, stop, keep.
+            log_every, stop, keep, saving.
 
     Returns:
         Run: model, history, best, metrics, stop_reason, steps.
@@ -95,7 +95,8 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
     """Settings of `fit` are fields of Job; anything else is a mistake."""
     from stepwell.core.errors import nearest
 
-    known = {"task", "init_from", "device", "workers", "evaluate_every", "checkpoint_every", "log_every", "stop", "keep"}
+    known = {"task", "init_from", "device", "workers", "evaluate_every", "checkpoint_every", "log_every"}
+    known |= {"stop", "keep", "saving"}
     for name in settings:
         if name not in known:
             named = {"val", "recipe", "budget", "seed", "out", "existing", "progress", "weights", "sampling"}

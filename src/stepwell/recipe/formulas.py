@@ -17,7 +17,8 @@ FORMULAS: dict[str, str] = {
     "lamb": "u = m/(sqrt(v)+eps) + weight_decay*w; w <- w - lr*(|w|/|u|)*u: a rate of its own for each tensor",
     "lion": "w <- w - lr*weight_decay*w - lr*sign(beta1*m + (1-beta1)*g): every weight moves by lr, so lr is 3 to 10 times "
     "smaller and weight_decay 3 to 10 times larger than adamw's",
-    "muon": "hidden matrices move by lr times their orthogonalised momentum, all other tensors by adamw",
+    "muon": "hidden matrices move by lr times their orthogonalised momentum, all other tensors by adamw; "
+    "the parameter groups say which",
     "schedule_free_adamw": "gradients are taken at y = (1-interpolation)*z + interpolation*x; x, the average of z, is delivered",
     "one_cycle": "the last rate is peak/(div_factor*final_div_factor), as in torch; where a text says peak/1e4 that is "
     "final_div_factor = 1e4/div_factor",

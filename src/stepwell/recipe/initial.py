@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,9 @@ from torch import Tensor, nn
 from stepwell.core.catalog import Field, record_of
 from stepwell.core.errors import DataError, JobError, nearest
 from stepwell.core.randomness import Rng
+from stepwell.engine.storage import read_bytes, sha256
+from stepwell.engine.tensors import read_tensors
+from stepwell.recipe.foreign_weights import ENDINGS
 from stepwell.recipe.places import place_of
 from stepwell.recipe.schema import mapping_at, settings_from
 
@@ -24,16 +26,13 @@ __all__ = ["InitialWeights", "Started", "initial_weights_from", "initialised", "
 
 logger = logging.getLogger("stepwell.init_from")
 
-# Keys under which other trainers keep a state_dict among other things.
-_INSIDE = ("state_dict", "model_state_dict", "model")
-
 
 @dataclass(frozen=True)
 class InitialWeights:
     """Where a model's first weights come from.
 
     Args:
-        path: a run folder of stepwell's, a .safetensors file, or a .pt, .pth or .bin file with a state_dict.
+        path: a run folder of stepwell's, or a .safetensors file (`stepwell import` makes one of a .pt file).
         excepted: names of modules or tensors that keep their own first values, shell wildcards allowed: a head of
             another width. `except` in a job.
     """
@@ -145,7 +144,7 @@ def start_from_(model: nn.Module, spec: InitialWeights, *, base: Path) -> Starte
             own[name].copy_(known[name])
     started = Started(
         str(spec.path),
-        hashlib.sha256(file.read_bytes()).hexdigest(),
+        sha256(read_bytes(file)),
         loaded,
         [name for name in own if name not in loaded],
         [name for name in known if name not in own],
@@ -217,20 +216,22 @@ def weights_file(path: str, base: Path) -> Path:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name. Only tensors are read from a .pt file: nothing in it can run.
+    """The tensors of a safetensors file by name.
 
     Raises:
         DataError: another kind of file, a damaged one, or one without tensors.
+        RunFolderError: it is a link, a pipe or a device.
     """
     suffix = file.suffix.lower()
-    found: Mapping[Any, Any]
-    if suffix == ".safetensors":
-        found = _safetensors(file)
-    elif suffix in (".pt", ".pth", ".bin"):
-        found = _torch_file(file)
-    else:
+    if suffix in ENDINGS:
+        raise DataError(
+            f"{file.name} is no safetensors file",
+            expected="weights that can be read without trusting their file",
+            fix=f"Convert it once: `stepwell import {file}`, and give {file.with_suffix('.safetensors').name}",
+        )
+    if suffix != ".safetensors":
         raise _unreadable(file, f"its name ends in {suffix!r}" if suffix else "its name has no ending")
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = read_tensors(file)
     if not tensors:
         raise _unreadable(file, "it holds no tensors by name")
     # Written while the model was wrapped: every name then starts alike.
@@ -240,33 +241,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _safetensors(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors: dict[str, Any] = load(file.read_bytes())
-    except SafetensorError as error:
-        raise _unreadable(file, f"it is damaged: {error}") from error
-    return tensors
-
-
-def _torch_file(file: Path) -> Mapping[Any, Any]:
-    try:
-        value = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file makes of the reader
-        raise _unreadable(file, str(error).splitlines()[0][:150] if str(error) else type(error).__name__) from error
-    for key in _INSIDE:
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    return value if isinstance(value, Mapping) else {}
-
-
 def _unreadable(file: Path, why: str) -> DataError:
     return DataError(
         f"{file.name} can't be read as weights ({why})",
-        expected="a .safetensors file, or a .pt file that holds a state_dict and nothing else",
-        fix="Save it anew: safetensors.torch.save_file(model.state_dict(), path), or torch.save(model.state_dict(), path)",
+        expected="a .safetensors file",
+        fix="Save it anew: safetensors.torch.save_file(model.state_dict(), path)",
     )
 
 

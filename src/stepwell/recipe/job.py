@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from stepwell.core.errors import JobError, nearest
 from stepwell.recipe.canonical import job_values, recipe_values
-from stepwell.recipe.parts import UNSET, ModelSpec, StopRules
+from stepwell.recipe.parts import UNSET, KeepRules, ModelSpec, StopRules
 from stepwell.recipe.paths import set_at
 from stepwell.recipe.plain import frozen, job_mapping, recipe_mapping, technique_id
 
-__all__ = ["Job", "ModelSpec", "Recipe", "StopRules"]
+__all__ = ["Job", "KeepRules", "ModelSpec", "Recipe", "StopRules"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,13 @@ class Job:
         recipe: how to train, a Recipe or a mapping.
         budget: planned work in epochs, steps, samples or tokens, e.g. "60 epochs".
         seed: of every random draw, 0 to 2**63 - 1.
-        init_from: weights to start from: a run folder or a file (.safetensors, .pt), or {path: PATH, except: [patterns]}
+        init_from: weights to start from: a run folder or a .safetensors file, or {path: PATH, except: [patterns]}
             to leave tensors out that have another shape, such as a head. A resumed run doesn't read it again.
         device: auto, cpu, cuda or mps.
         workers: processes that load data where each sample is work, >= 0.
         evaluate_every, checkpoint_every, log_every: durations; None leaves log_every to the run.
-        keep: how many of the newest checkpoints stay, >= 1; the best one stays beside them.
+        keep: which checkpoints stay: how many of the newest, >= 2, or {newest, top, every, max_size}; the best one always does.
+        saving: "background" writes checkpoints while training goes on, "wait" before the next step.
         stop: what ends the run early, {"max_time": "10 minutes"}.
 
     Raises:
@@ -136,7 +137,8 @@ class Job:
     evaluate_every: str = "1 epochs"
     checkpoint_every: str = "1 epochs"
     log_every: str | None = None
-    keep: int = 2
+    keep: Any = field(default_factory=KeepRules)
+    saving: Literal["background", "wait"] = "background"
     stop: StopRules = field(default_factory=StopRules)
 
     def __post_init__(self) -> None:

@@ -59,6 +59,9 @@ def job_mapping(job: Job, *, code: Code) -> dict[str, Any]:
             mapping["init_from"] = value.to_mapping()
         elif isinstance(value, ModelSpec):
             mapping["model"] = {"name": value.name} | _plain(value.settings, code)
+        elif item.name == "keep":
+            rules = {key: rule for key, rule in _settings(value, code).items() if rule != getattr(type(value), key)}
+            mapping["keep"] = value.newest if set(rules) <= {"newest"} else rules
         elif item.name == "stop":
             rules = {key: rule for key, rule in _settings(value, code).items() if rule is not None}
             mapping |= {"stop": rules} if rules else {}

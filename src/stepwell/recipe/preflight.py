@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.core.batch import Tree, tree_leaves
-from stepwell.core.catalog import record_of
-from stepwell.core.errors import DataError, JobError, StepwellError
+from stepwell.core.errors import JobError, StepwellError
 from stepwell.core.objectives.callable_loss import is_mean_over_samples
 from stepwell.core.randomness import derive, seeded_defaults
 from stepwell.engine.evaluate import evaluating
 from stepwell.recipe.run import Assembly
+from stepwell.recipe.yes_or_no import refuse_no_probabilities
 
 logger = logging.getLogger("stepwell.preflight")
 
@@ -41,12 +41,20 @@ def preflight(assembly: Assembly) -> None:
                 expected="a model that takes the inputs as they are",
                 fix=f"Check the first layer's width, the order of dimensions and the dtype (inputs are {types})",
             ) from error
-        objective.terms(outputs, batch)
-        objective.counts(batch)
+        refuse_no_probabilities(assembly)
+        try:
+            objective.terms(outputs, batch)
+            objective.counts(batch)
+        except StepwellError:
+            raise
+        except Exception as error:
+            raise _loss_failed(outputs, batch.targets, error) from error
+        for item in resolved.techniques:
+            if hasattr(item, "check_forward"):
+                item.check_forward(step.model, lambda: objective.forward(step.model, batch))
     for item in resolved.techniques:
         if hasattr(item, "check_times"):
             item.check_times(step.model, resolved.horizon)
-    _refuse_no_probabilities(assembly)
     _refuse_lone_samples(assembly)
     _check_gradients(assembly)
     cut = assembly.parts.job.recipe.micro_batch_size is not None
@@ -61,6 +69,19 @@ def preflight(assembly: Assembly) -> None:
         )
     if not torch.is_grad_enabled():
         raise JobError("gradients are switched off", expected="grad mode on", fix="Call fit outside of torch.no_grad()")
+
+
+def _loss_failed(outputs: Tree, targets: Tree, error: Exception) -> JobError:
+    shapes = [
+        [f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}" for leaf in tree_leaves(tree)]
+        for tree in (outputs, targets)
+    ]
+    what = " against targets ".join(", ".join(found) or "none" for found in shapes)
+    return JobError(
+        f"the loss failed on outputs {what}: {type(error).__name__}: {error}",
+        expected="a loss that takes the model's outputs and the targets as they are",
+        fix="Check their shapes, types and range; a loss on probabilities needs a sigmoid or softmax at the model's end",
+    )
 
 
 def _check_gradients(assembly: Assembly) -> None:
@@ -113,24 +134,6 @@ def _refuse_broadcast(outputs: Tree, targets: Tree) -> None:
             expected="outputs and targets of one shape",
             fix="Give the loss outputs.squeeze(1), or targets of shape (N, 1)",
         )
-
-
-def _refuse_no_probabilities(assembly: Assembly) -> None:
-    """Class numbers under a loss on yes-or-no targets give a loss without a lower end, which trains without complaint."""
-    record = record_of(assembly.resolved.base)
-    if record is None or "yes_or_no" not in record.provides:
-        return
-    for part in (assembly.parts.train, assembly.parts.validation):
-        targets = getattr(part, "targets", None)
-        if not isinstance(targets, Tensor) or targets.numel() == 0:
-            continue
-        low, high = (float(value) for value in torch.aminmax(targets.detach().float()))
-        if low < 0 or high > 1:
-            raise DataError(
-                f"targets of {record.id} hold {low if low < 0 else high:g}",
-                expected="yes or no: 0, 1, or probabilities between them",
-                fix="Write the positive class as 1 and the other as 0; for more than two classes use cross_entropy",
-            )
 
 
 def _refuse_lone_samples(assembly: Assembly) -> None:

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stepwell.core.errors import RunFolderError
+from stepwell.core.errors import RunFolderError, StepwellError
 from stepwell.engine.confusion import Confusion
+from stepwell.engine.event_log import read_events
 from stepwell.engine.history import Progress
 from stepwell.engine.run_folder import RunFolder
-from stepwell.engine.storage import explained, write_bytes
+from stepwell.engine.storage import explained, make_folder, write_bytes
 from stepwell.recipe.blame import blaming
-from stepwell.recipe.files import dump
+from stepwell.recipe.files import dump, parse_job
+from stepwell.recipe.happenings import note_end, note_failure, note_start
 from stepwell.recipe.job import Job
+from stepwell.recipe.manifest import manifest
 from stepwell.recipe.preflight import preflight
 from stepwell.recipe.run import Assembly, Ingredients, Run
-
-PACKAGES = ("stepwell", "torch", "numpy", "pandas", "safetensors", "scikit-learn")
+from stepwell.recipe.secrets import refuse_secrets
 
 
 def start_folder(path: Path, job: Job, **facts: Any) -> RunFolder:
     """Create the run folder and write the job and the manifest.
 
     Raises:
+        JobError: the job holds a secret.
         RunFolderError: the folder is in use, not empty or can't be written.
     """
+    refuse_secrets(job.to_mapping())
+    text, base = dump(job.to_mapping()), Path(str(facts.get("base", Path.cwd())))
     folder = RunFolder(path)
     try:
-        folder.create(dump(job.to_mapping()))
+        folder.create(text)
     except BaseException:
         folder.close()  # whoever keeps the error would keep the lock
         raise
     try:
-        folder.write("manifest.json", manifest(job) | facts)
+        folder.write("manifest.json", manifest(job, text, base=base) | facts)
     except BaseException:
         abandon(folder)
         raise
@@ -54,9 +53,10 @@ def abandon(folder: RunFolder) -> None:
     """Let go of a run that failed; where nothing happened in it yet, take its folder away: it would block the next try."""
     path, metrics = folder.path, folder.path / "metrics"
     with suppress(OSError):
-        begun = {item.name for item in path.iterdir()} - {"job.yaml", "manifest.json", "metrics", "lock"}
+        begun = {item.name for item in path.iterdir()} - {"job.yaml", "manifest.json", "metrics", "lock", "events.jsonl"}
+        begun |= {event.kind for event in read_events(path / "events.jsonl")} - {"started", "failed"}
         if not begun and not (metrics.exists() and any(metrics.iterdir())):
-            for name in ("manifest.json", "job.yaml", "lock"):
+            for name in ("events.jsonl", "manifest.json", "job.yaml", "lock"):
                 (path / name).unlink(missing_ok=True)
             if metrics.exists():
                 metrics.rmdir()
@@ -70,7 +70,7 @@ def reopen_folder(path: Path, job: Job) -> RunFolder:
     Raises:
         RunFolderError: it holds another job's run, or is in use.
     """
-    if (path / "job.yaml").read_text(encoding="utf-8") != dump(job.to_mapping()):
+    if not _same_job((path / "job.yaml").read_text(encoding="utf-8"), job):
         raise RunFolderError(
             f"{path} holds the run of another job", expected="the job that it was started with", fix="Choose another folder"
         )
@@ -79,39 +79,14 @@ def reopen_folder(path: Path, job: Job) -> RunFolder:
     return folder
 
 
-def manifest(job: Job) -> dict[str, Any]:
-    """Versions, hardware, git state and seed."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "base": str(Path.cwd()),
-        "seed": job.seed,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "hardware": {
-            "machine": platform.machine(),
-            "processors": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        },
-        "git": _git(),
-    }
-
-
-def _version(package: str) -> str | None:
+def _same_job(text: str, job: Job) -> bool:
+    """Whether a run's job is this one; a text from a version that had fewer settings is, where theirs have their defaults."""
+    if text == dump(job.to_mapping()):
+        return True
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git() -> dict[str, Any] | None:
-    def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "changed_files": len(ask("status", "--porcelain").splitlines())}
-    except (OSError, subprocess.SubprocessError):
-        return None
+        return dump(parse_job(text, given=("data", "model", "task")).to_mapping()) == dump(job.to_mapping())
+    except StepwellError:
+        return False
 
 
 def run_and_record(
@@ -121,27 +96,34 @@ def run_and_record(
     *,
     begun: bool,
     describe: Callable[[Assembly], dict[str, Any]],
+    resumed: Callable[[Assembly], None] | None = None,
 ) -> Run:
     """Try everything out, train to the end, write the model and the result; the folder is free again afterwards.
 
     Args:
         begun: whether the folder holds checkpoints of this run to go on from.
         describe: what goes beside the weights.
+        resumed: looks at a run whose state was just loaded, and may refuse to go on.
     """
     started = time.perf_counter()
     try:
         with blaming(parts.job, "recipe", "model", "data", "device"):
             assembly = Assembly(parts, folder=folder, progress=progress)
             preflight(assembly)
-            if begun:
-                assembly.trainer.resume()
+            found = begun and assembly.trainer.resume()
+            if begun and resumed is not None:
+                resumed(assembly)
+            if folder is not None:
+                note_start(folder, assembly, begun="resumed" if found else "again" if begun else "now")
             run = assembly.finish()
         if folder is not None:
             save_model(folder, run.model, describe(assembly))
             write_result(folder, run, assembly.confusion, seconds=time.perf_counter() - started)
+            note_end(folder, assembly, run)
         return run
-    except BaseException:
+    except BaseException as error:
         if folder is not None:
+            note_failure(folder, error)
             with suppress(OSError):  # of a full disk: what happened first is what is told
                 folder.close_files()
             if not begun:
@@ -180,6 +162,6 @@ def save_model(folder: RunFolder, model: torch.nn.Module, description: dict[str,
 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with explained(folder.path / "model"):
-        (folder.path / "model").mkdir(exist_ok=True)
+        make_folder(folder.path / "model")
         write_bytes(folder.path / "model" / "model.safetensors", save(tensors))
     folder.write("model/model.json", description)

@@ -15,8 +15,10 @@ from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Objective
+from stepwell.engine.saver import Retention
 from stepwell.engine.trainer import Plan
 from stepwell.recipe.job import Job, Recipe
+from stepwell.recipe.parts import parse_size
 from stepwell.recipe.tasks import Task, infer_task, task_of
 
 ROWS = 400  # of training windows a run writes unless told otherwise
@@ -160,7 +162,13 @@ def _plan(job: Job, recipe: Recipe, horizon: Horizon, facts: DataFacts, derived:
         max_seconds=Duration.parse(job.stop.max_time, name="stop.max_time").amount if job.stop.max_time else None,
         monitor=monitor,
         deliver=deliver,
-        keep=job.keep,
+        keep=Retention(
+            newest=job.keep.newest,
+            top=job.keep.top,
+            every=_steps(job.keep.every, horizon, "keep.every") if job.keep.every else None,
+            max_bytes=parse_size(job.keep.max_size, name="keep.max_size") if job.keep.max_size else None,
+        ),
+        saving=job.saving,
         on_nonfinite=recipe.on_nonfinite,
     )
 

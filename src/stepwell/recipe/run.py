@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from stepwell.data.sources import ShuffledSource, eval_batches
 from stepwell.engine.confusion import Confusion, ConfusionMatrix
 from stepwell.engine.evaluate import evaluate, evaluating, is_text
 from stepwell.engine.history import History, Progress, Recorder
+from stepwell.engine.memory import Cut
 from stepwell.engine.metrics import Accumulator, make_metrics
 from stepwell.engine.parts import Execution
 from stepwell.engine.run_folder import RunFolder
@@ -246,16 +248,26 @@ class Assembly:
 
     def evaluate(self, part: Examples | Callable[[], Iterable[Batch]], *, also: Iterable[Accumulator] = ()) -> dict[str, float]:
         """The base loss and the task's metrics of the model as it stands; `also` is fed with the same outputs."""
-        task = self.resolved.task
-        if callable(part):
-            batches = part()
-        else:
-            job = self.parts.job
-            batches = eval_batches(part, batch_size=evaluation_size(part), workers=job.workers, seed=job.seed)
-        names = metric_names(task, self.facts.sample.targets, self.resolved.base)
-        metrics = make_metrics(names, target_scale=self.parts.meaning.target_scale)
-        base, precision = self.resolved.base, self.step.precision
-        return evaluate(self.step.model, batches, objective=base, metrics=metrics, also=also, precision=precision)
+        job, step, fed = self.parts.job, self.step, list(also)
+        names = metric_names(self.resolved.task, self.facts.sample.targets, self.resolved.base)
+
+        def once(cut: Cut) -> dict[str, float]:
+            """One pass, with accumulators of its own: where memory runs out, another pass begins from nothing."""
+            if callable(part):
+                batches = part()
+            else:
+                size, watch = evaluation_size(part), self.trainer.watch
+                batches = eval_batches(part, batch_size=size, workers=job.workers, seed=job.seed, watch=watch)
+            metrics = make_metrics(names, target_scale=self.parts.meaning.target_scale)
+            mine = deepcopy(fed)
+            batches = cut(self.trainer.flag.polled(batches))
+            base, precision = self.resolved.base, step.precision
+            found = evaluate(step.model, batches, objective=base, metrics=metrics, also=mine, precision=precision)
+            for item, done in zip(fed, mine, strict=True):
+                vars(item).update(vars(done))
+            return found
+
+        return self.trainer.sparing.evaluated(once)
 
     def finish(self) -> Run:
         """Train to the end and gather the results. The state is as the trainer left it: new, or resumed."""

@@ -33,7 +33,7 @@ def resolve(text: str) -> Any:
     """
     if text in _WORDS:
         return _WORDS[text]
-    if len(text) > MAX_DIGITS and _FLOAT.fullmatch(text):
+    if len(text) > MAX_DIGITS and any(form.fullmatch(text) for form in (_FLOAT, _HEX, _OCTAL)):
         raise ValueError(f"a number of {len(text)} digits")
     if _INT.fullmatch(text):
         return int(text)

@@ -11,7 +11,7 @@ from stepwell.core.clock import Horizon
 from stepwell.core.slots import Drive
 from stepwell.recipe.run import Assembly
 
-__all__ = ["Course", "courses", "drawn"]
+__all__ = ["Course", "constant_rate", "courses", "drawn", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,45 @@ class Course:
 def courses(assembly: Assembly, *, points: int = 400) -> list[Course]:
     """What every scheduled value will be, at `points` steps or all of them. Nothing is written, no step is taken."""
     horizon, parts = assembly.resolved.horizon, assembly.step.parts
-    total = max(horizon.total_steps, 1)
-    steps = sorted({1 + round(place * (total - 1) / max(points - 1, 1)) for place in range(points)}) if total > 1 else [1]
+    steps = _shown(horizon, points)
     learning = {drive.target for item in parts.schedules.values() if hasattr(item, "watches") for drive in item.drives}
     return [_course(drive, steps, horizon, assembly, drive.target in learning) for drive in parts.values]
+
+
+def constant_rate(assembly: Assembly, *, points: int = 400) -> Course:
+    """The learning rate of a recipe without a schedule: one value for the whole run."""
+    rate = _configured("optimizer.lr", assembly)
+    steps = tuple(_shown(assembly.resolved.horizon, points))
+    return Course("optimizer.lr", steps, (rate,) * len(steps))
+
+
+def _shown(horizon: Horizon, points: int) -> list[int]:
+    """Steps from the first to the last, evenly spread."""
+    total = max(horizon.total_steps, 1)
+    return sorted({1 + round(place * (total - 1) / max(points - 1, 1)) for place in range(points)}) if total > 1 else [1]
+
+
+def summary(course: Course) -> str:
+    """A course in one line.
+
+    >>> summary(Course("optimizer.momentum", (1, 2, 3), (0.95, 0.85, 0.95)))
+    'optimizer.momentum: first 0.95, lowest 0.85 at step 2, last 0.95'
+    >>> summary(Course("optimizer.lr", (1, 2), (0.1, 0.1)))
+    'optimizer.lr: 0.1 at every step'
+    """
+    values = course.values
+    first, last, low, high = values[0], values[-1], min(values), max(values)
+    if low == high:
+        told = f"{first:.3g} at every step"
+    else:
+        # An end that is the lowest or the highest says so by itself.
+        between = [
+            f"{word} {value:.3g} at step {course.steps[values.index(value)]:,}"
+            for word, value in (("lowest", low), ("highest", high))
+            if value not in (first, last)
+        ]
+        told = ", ".join([f"first {first:.3g}", *between, f"last {last:.3g}"])
+    return f"{course.target}: {told}" + (", unless evaluations change it" if course.learns else "")
 
 
 def _course(drive: Drive, steps: Sequence[int], horizon: Horizon, assembly: Assembly, learns: bool) -> Course:
@@ -65,7 +100,7 @@ def drawn(course: Course, *, width: int = 64, height: int = 6) -> str:
     """A course as a picture of plain characters.
 
     >>> print(drawn(Course("optimizer.lr", (1, 2, 3, 4, 5), (1.0, 2.0, 3.0, 2.0, 1.0)), width=5, height=3))
-    optimizer.lr: first 1, highest 3, last 1
+    optimizer.lr: first 1, highest 3 at step 3, last 1
             3 |  *
               | * *
             1 |*   *
@@ -77,12 +112,11 @@ def drawn(course: Course, *, width: int = 64, height: int = 6) -> str:
     columns = [values[round(place * (len(values) - 1) / max(width - 1, 1))] for place in range(min(width, max(len(values), 2)))]
     span = high - low
     levels = [round((value - low) / span * (height - 1)) if span else 0 for value in columns]
-    head = f"{course.target}: first {values[0]:.3g}, highest {high:.3g}, last {values[-1]:.3g}"
-    lines = [head + (" (as long as evaluations don't change it)" if course.learns else "")]
+    lines = [summary(course)]
     for level in range(height - 1 if span else 0, -1, -1):
         label = f"{high:.3g}" if level == height - 1 or not span else f"{low:.3g}" if level == 0 else ""
         row = "".join("*" if at == level else " " for at in levels)
         lines.append(f"{label:>9} |{row}".rstrip())
-    last = f"{course.steps[-1]} steps"
+    last = f"{course.steps[-1]:,} steps"
     lines += [f"{'':>9} +{'-' * len(columns)}", f"{'':>11}1{last.rjust(max(len(columns) - 1, len(last) + 2))}"]
     return "\n".join(lines)

@@ -205,6 +205,8 @@ def _plural(hint: Any) -> str:
 
 
 def _example(field: Field) -> str:
+    if field.example:
+        return field.example
     if field.default is not MISSING and field.default is not None:
         return shown(plain_value(field.default)).replace("'", "")
     return _example_of(field.type)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.cells import inert_cell
 from stepwell.core.errors import DataError, JobError, RunFolderError, StepwellError
 from stepwell.core.reports import EvalReport
 from stepwell.data.sources import eval_batches
@@ -24,10 +25,13 @@ from stepwell.recipe.files import read_job
 from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job
 from stepwell.recipe.preflight import preflight
+from stepwell.recipe.readable import require_kind
 from stepwell.recipe.record import run_and_record, start_folder
 from stepwell.recipe.resolve import Derived
+from stepwell.recipe.resuming import require_longer, with_limits
 from stepwell.recipe.run import Assembly, Ingredients, Meaning, Run, device_of, evaluation_size
-from stepwell.recipe.schedule_view import Course, courses
+from stepwell.recipe.run_paths import require_folder
+from stepwell.recipe.schedule_view import Course, constant_rate, courses
 from stepwell.recipe.tasks import metric_names, objective_for, outputs_of, task_of
 
 if TYPE_CHECKING:
@@ -70,25 +74,26 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
     return _run(parts, loaded, folder, progress, begun=False)
 
 
-def resume(folder: str | Path, *, progress: Any = None, budget: str | None = None) -> Run:
+def resume(folder: str | Path, *, progress: Any = None, budget: str | None = None, max_time: str | None = None) -> Run:
     """Continue a run from its newest whole checkpoint, to the bits that it would have had without the break.
 
     Args:
         folder: a run folder.
         progress: a live watcher.
-        budget: a longer budget than the job's; relative durations and schedules then follow the new one.
+        budget: another budget than the job's, of what is done or more; relative durations and schedules follow it.
+        max_time: another limit in time than the job's, for what is trained now. Nothing else can change at a resume.
 
     Raises:
         RunFolderError: no run there, it is in use, or the data isn't what it was.
+        JobError: a budget below what is done, or for a run that something else ended.
     """
     job, manifest = _read_run(Path(folder))
-    if budget is not None:
-        job = job.replace_at("budget", budget)
+    job = with_limits(job, budget=budget, max_time=max_time)
     loaded, parts = _prepare(job, Path(manifest["base"]))
     _require_same_data(manifest, loaded, folder)
     run_folder = RunFolder(Path(folder))
     run_folder.lock()
-    return _run(parts, loaded, run_folder, progress, begun=True)
+    return _run(parts, loaded, run_folder, progress, begun=True, resumed=None if budget is None else require_longer)
 
 
 def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None = None) -> EvalReport:
@@ -101,6 +106,7 @@ def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None
     delivered = load_delivered(Path(folder))
     job, manifest = _read_run(Path(folder))
     if data is not None:
+        require_kind(delivered.preparation, data)
         examples: Any = delivered.preparation.examples_from(data, with_targets="required")
         split = str(data)
     else:
@@ -144,8 +150,11 @@ def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = No
             expected="the path of a file to write, in a folder that exists",
             fix="Give another --out, or make the folder first",
         )
+    if out is not None and isinstance(data, (str, Path)) and Path(out).resolve() == Path(data).expanduser().resolve():
+        raise JobError(f"{out} is the data itself", expected="another file to write", fix="Give another --out")
     delivered = load_delivered(Path(folder))
     preparation = delivered.preparation
+    require_kind(preparation, data)
     examples = preparation.examples_from(data, with_targets="ignored")
     batches = eval_batches(examples, batch_size=evaluation_size(examples))
     if samples:
@@ -178,11 +187,18 @@ def _write(out: Path, frame: DataFrame, arrays: dict[str, Any] | None) -> None:
             f"{out.name} ends in .npz, but these predictions are columns", expected="masks to write", fix="Give a .csv file"
         )
     if not arrays:
-        write_bytes(out, frame.to_csv(index=False).encode())
+        write_bytes(out, csv_text(frame).encode())
         return
     held = io.BytesIO()
     np.savez_compressed(held, **arrays)
     write_bytes(out, held.getvalue())
+
+
+def csv_text(frame: DataFrame) -> str:
+    """Predictions as CSV; names of classes and columns stay text wherever it is opened."""
+    safe = frame.rename(columns=inert_cell)
+    safe = safe.apply(lambda column: column if column.dtype.kind in "biuf" else column.map(inert_cell))
+    return str(safe.to_csv(index=False))
 
 
 def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
@@ -194,14 +210,15 @@ def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
 
 
 def schedule(job: Job, *, base: str | Path | None = None, points: int = 400) -> list[Course]:
-    """The values that every scheduled field will have, without a step being taken; empty where the recipe has no schedule.
+    """The values that every scheduled field will have, without a step being taken; without a schedule, the constant rate.
 
     Args:
         points: most steps at which values are given.
     """
     _, parts = _prepare(job, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
-        return courses(Assembly(parts), points=points)
+        assembly = Assembly(parts)
+        return courses(assembly, points=points) or [constant_rate(assembly, points=points)]
 
 
 def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
@@ -299,8 +316,8 @@ def _data_facts(loaded: Any) -> dict[str, Any]:
     return {"name": loaded.name, "rows": dict(loaded.num_rows), "fingerprint": loaded.fingerprint}
 
 
-def _run(parts: Ingredients, loaded: Any, folder: RunFolder | None, progress: Any, *, begun: bool) -> Run:
-    return run_and_record(parts, folder, progress, begun=begun, describe=lambda assembly: _description(parts, loaded, assembly))
+def _run(parts: Ingredients, loaded: Any, folder: RunFolder | None, progress: Any, **how: Any) -> Run:
+    return run_and_record(parts, folder, progress, describe=lambda assembly: _description(parts, loaded, assembly), **how)
 
 
 def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[str, Any]:
@@ -320,6 +337,7 @@ def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[st
 
 
 def _read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
+    require_folder(folder)
     if not (folder / "job.yaml").exists():
         raise RunFolderError(
             f"{folder} holds no run",
@@ -341,8 +359,9 @@ def _read_record(path: Path, needs: str = "steps") -> dict[str, Any]:
         record: dict[str, Any] = read_json(path)
         record[needs]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RunFolderError(
-            f"{path} can't be read: {error}",
+            f"{path} can't be read: {reason}",
             expected="the file as the run wrote it",
             fix=f"Put it back, or train anew: stepwell train {path.parent / 'job.yaml'}",
         ) from error

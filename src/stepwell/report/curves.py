@@ -164,7 +164,7 @@ def _column(run: RunTables, name: Literal["lr", "grad_norm"]) -> Picture | None:
         axes = _axes(figure, theme, title)
         if name == "lr":
             axes.plot(*thin(series), color=theme.train, linewidth=2.2, **_dot(series))
-            axes.set_ylim(0, float(clean(series.values).max(initial=0.0)) * 1.1 or 1.0)
+            axes.set_ylim(0, float(clean(series.high).max(initial=0.0)) * 1.1 or 1.0)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         else:
             log = spans_decades(clean(series.values), 1.3)
@@ -290,7 +290,9 @@ def _mark_non_finite(axes: Axes, theme: Theme, shown: list[Series]) -> None:
         return
     few = steps[np.linspace(0, len(steps) - 1, min(len(steps), 200)).astype(int)]
     axes.plot(few, np.full(len(few), 0.02), "x", color=theme.alarm, transform=axes.get_xaxis_transform(), markersize=6)
-    label = f"x  not finite at {len(steps):,} logged step" + ("" if len(steps) == 1 else "s")
+    whole = all(series.stretches is None for series in shown)
+    count = len(steps) if whole else sum(series.num_broken for series in shown)
+    label = f"x  not finite at {count:,} logged step" + ("" if count == 1 else "s")
     axes.annotate(
         label, (0.0, 0.0), xycoords="axes fraction", xytext=(4, 12), textcoords="offset points", fontsize=9, color=theme.alarm
     )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stepwell.core.errors import RunFolderError
+from stepwell.engine.storage import write_bytes
 from stepwell.report.curves import DARK, LIGHT, Picture, pictures, png
 from stepwell.report.html import Html, document, join, tag
 from stepwell.report.matrix import confusion
+from stepwell.report.series import Series
 from stepwell.report.style import STYLE
 from stepwell.report.tables import RunTables, read_run
 from stepwell.report.text import amount, duration, flatten, metric, number
@@ -24,6 +27,7 @@ __all__ = ["page", "write_report"]
 
 _ROWS = 40  # of the validation table; the file has them all
 _EVENTS = 100
+_FACTS = 2000  # of the manifest
 
 
 def write_report(folder: Path) -> Path:
@@ -78,14 +82,11 @@ def page(run: RunTables, drawn: Sequence[tuple[Picture, bytes, bytes]]) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    # Written beside and renamed: whoever has the page open never reads half a file, and a full disk keeps the old one.
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+        write_bytes(path, content)
+    except RunFolderError as error:
+        # The caller knows better what a full disk means here: the run itself is whole.
+        raise error.__cause__ or error from None
 
 
 def _header(run: RunTables) -> Html:
@@ -107,7 +108,7 @@ def _alerts(run: RunTables) -> Html:
                 "div", "This run has no result yet: it is still going, or it was cut off. To go on: ", resume, class_="card alert"
             )
         )
-    broken = {name: int(np.isinf(run.train[name]).sum()) for name in ("loss", "grad_norm") if name in run.train}
+    broken = {name: Series.of(run.train, name).num_broken for name in ("loss", "grad_norm")}
     for name, count in broken.items():
         if count:
             text = f"{name} was not finite at {amount(count, 'logged step')}; the curves mark where."
@@ -238,15 +239,20 @@ def _events(run: RunTables) -> Html:
     return join(tag("h2", "Events"), _table(["step", "kind", "detail"], rows, numeric=(0,), class_="card wide"), note)
 
 
+_SEALS = ("number", "previous", "sha256")  # they hold the log together; `stepwell audit` reads them
+_EVERY_PACKAGE = "environment.packages.installed."
+
+
 def _detail(event: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in event.items() if key not in ("kind", "step")}
+    told = {key: value for key, value in event.items() if key not in ("kind", "step", *_SEALS)}
     nested = told.pop("detail", None)
     told |= nested if isinstance(nested, dict) else {} if nested is None else {"detail": nested}
     return " · ".join(f"{key.replace('_', ' ')}: {_value(value)}" for key, value in told.items())
 
 
 def _environment(run: RunTables) -> Html:
-    rows = [[key.replace("_", " "), _value(value)] for key, value in flatten(run.manifest).items()]
+    told = islice(flatten(run.manifest).items(), _FACTS)
+    rows = [[key.replace("_", " "), _value(value)] for key, value in told if not key.startswith(_EVERY_PACKAGE)]
     if not rows:
         return Html("")
     return join(tag("h2", "Environment"), _table([], rows, class_="card wide"))

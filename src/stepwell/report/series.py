@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwell.report.tables import Columns
+from stepwell.engine.metric_curve import Curve
+from stepwell.report.tables import Columns, Stretches
 from stepwell.report.text import number
 
 __all__ = ["Band", "Series", "band", "clean", "smooth", "spans_decades", "thin"]
@@ -19,10 +21,17 @@ _BINS = 800  # a picture's drawing area is about 1200 pixels wide
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One logged column over steps, (rows,) each. False where there is nothing to draw or tell."""
+    """One logged column over steps, (points,) each. False where there is nothing to draw or tell.
+
+    Args:
+        steps: of each row; where points stand for stretches of rows, of a stretch's last row.
+        values: of each row; of a stretch its last finite one.
+        stretches: what the points stand for, or None where each is one row.
+    """
 
     steps: Values
     values: Values
+    stretches: Curve | None = None
 
     @staticmethod
     def of(columns: Columns, name: str) -> Series:
@@ -31,15 +40,38 @@ class Series:
         if steps is None or values is None:
             return Series(np.empty(0), np.empty(0))
         there = ~np.isnan(values)
-        return Series(steps[there], values[there])
+        if not isinstance(columns, Stretches):
+            return Series(steps[there], values[there])
+        whole = columns.curves[name]
+        return Series(steps[there], values[there], Curve(*(getattr(whole, part.name)[there] for part in fields(Curve))))
 
     def __bool__(self) -> bool:
         return len(self.values) > 0
 
     @property
+    def low(self) -> Values:
+        """Lowest finite value of each point, NaN where there is none."""
+        return _finite(self.values) if self.stretches is None else self.stretches.low
+
+    @property
+    def high(self) -> Values:
+        """Highest finite value of each point, NaN where there is none."""
+        return _finite(self.values) if self.stretches is None else self.stretches.high
+
+    @property
     def broken(self) -> Values:
-        """Steps whose value is not a finite number."""
-        return self.steps[~np.isfinite(self.values)]
+        """Steps of the points that have a value that is not a finite number."""
+        return self.steps[~np.isfinite(self.values) if self.stretches is None else self.stretches.num_nonfinite > 0]
+
+    @property
+    def num_broken(self) -> int:
+        """Logged values that are not finite numbers."""
+        return len(self.broken) if self.stretches is None else int(self.stretches.num_nonfinite.sum())
+
+    @property
+    def num_logged(self) -> int:
+        """Logged values."""
+        return len(self.values) if self.stretches is None else int(self.stretches.num_finite.sum()) + self.num_broken
 
     def words(self, name: str) -> str:
         """The course of the series in a sentence.
@@ -48,15 +80,15 @@ class Series:
         'loss: 2 at step 1, 1 at step 2, lowest 1, highest 2, not finite at 1 of 3 logged steps'
         """
         good = np.isfinite(self.values)
-        bad = f"not finite at {int((~good).sum())} of {len(good)} logged steps"
+        bad = f"not finite at {self.num_broken:,} of {self.num_logged:,} logged steps"
         if not good.any():
             return f"{name}: {bad}"
         steps, values = self.steps[good], self.values[good]
         text = f"{name}: {number(float(values[0]))} at step {int(steps[0]):,}"
         if len(values) > 1:
             text += f", {number(float(values[-1]))} at step {int(steps[-1]):,}"
-            text += f", lowest {number(float(values.min()))}, highest {number(float(values.max()))}"
-        return text if good.all() else f"{text}, {bad}"
+            text += f", lowest {number(float(np.nanmin(self.low)))}, highest {number(float(np.nanmax(self.high)))}"
+        return f"{text}, {bad}" if self.num_broken else text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +105,11 @@ def clean(values: Values) -> Values:
     return values[np.isfinite(values)]
 
 
+def _finite(values: Values) -> Values:
+    """The same with NaN for what is not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def smooth(series: Series) -> Series:
     """The running mean of the middle half of 4 % of the rows, at up to 800 places; NaN where the value itself is not finite.
 
@@ -83,7 +120,7 @@ def smooth(series: Series) -> Series:
     np.float64(1.0)
     """
     rows = len(series.values)
-    values = np.where(np.isfinite(series.values), series.values, np.nan)
+    values = _finite(series.values)
     if rows < 30:
         return Series(series.steps, values)
     half = max(rows // 50, 2)
@@ -107,20 +144,20 @@ def thin(series: Series) -> tuple[Values, Values]:
     >>> len(steps) <= 1602
     True
     """
-    values = np.where(np.isfinite(series.values), series.values, np.nan)
+    values, low, high = _finite(series.values), series.low, series.high
     rows = len(values)
-    if rows <= 2 * _BINS:
+    if rows <= 2 * _BINS and series.stretches is None:
         return series.steps, values
-    edges = np.linspace(0, rows, _BINS + 1).astype(int)
-    keep = {0, rows - 1}
+    edges = np.linspace(0, rows, min(_BINS, rows) + 1).astype(int)
+    keep = {(0, float(values[0])), (rows - 1, float(values[-1]))}
     for start, stop in itertools.pairwise(edges):
-        part = values[start:stop]
-        if np.isnan(part).all():
-            keep.add(int(start))
+        if np.isnan(low[start:stop]).all():
+            keep.add((int(start), math.nan))
             continue
-        keep |= {int(start + np.nanargmin(part)), int(start + np.nanargmax(part))}
-    rows_kept = np.array(sorted(keep))
-    return series.steps[rows_kept], values[rows_kept]
+        lowest, highest = int(start + np.nanargmin(low[start:stop])), int(start + np.nanargmax(high[start:stop]))
+        keep |= {(lowest, float(low[lowest])), (highest, float(high[highest]))}
+    kept = sorted(keep)
+    return series.steps[[row for row, _ in kept]], np.array([value for _, value in kept])
 
 
 def band(series: Series) -> Band:
@@ -133,10 +170,7 @@ def band(series: Series) -> Band:
     rows = len(series.values)
     bins = min(_BINS, rows)
     edges = np.linspace(0, rows, bins + 1).astype(int)[:-1]
-    good = np.isfinite(series.values)
-    low = np.minimum.reduceat(np.where(good, series.values, np.inf), edges)
-    high = np.maximum.reduceat(np.where(good, series.values, -np.inf), edges)
-    return Band(series.steps[edges], np.where(np.isfinite(low), low, np.nan), np.where(np.isfinite(high), high, np.nan))
+    return Band(series.steps[edges], np.fmin.reduceat(series.low, edges), np.fmax.reduceat(series.high, edges))
 
 
 def spans_decades(values: Values, decades: float) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwell.core.errors import RunFolderError
+from stepwell.engine.metric_chunk import Column, numbers_of
+from stepwell.engine.metric_curve import Curve
+from stepwell.engine.metric_log import MetricLog
+from stepwell.engine.storage import read_bytes
+from stepwell.recipe.run_paths import require_folder
 from stepwell.report.text import duration, higher_is_better, main_metric, metric, number
 
 __all__ = ["Best", "Columns", "RunTables", "comparison", "read_run", "summary"]
 
-Columns = dict[str, NDArray[np.float64]]
+Values = NDArray[np.float64]
+Columns = dict[str, Values]
 _LAST_EVENTS = 500
+# Bytes of a job, of a record and of all events: many times what a run writes.
+_LARGEST = {".yaml": 1 << 20, ".json": 16 << 20, ".jsonl": 64 << 20}
+_MOST_ROWS = 20_000  # of a table that is held row by row
+_MOST_POINTS = 16_384  # of one that isn't: 20 for each that a picture has room for
+
+
+class Stretches(Columns):
+    """The table of a long log: an entry stands for a stretch of rows and holds its last finite value, or infinity.
+
+    Args:
+        curves: column name -> extremes, ends and counts of the same stretches.
+    """
+
+    def __init__(self, curves: dict[str, Curve]) -> None:
+        self.curves = curves
+        bad = {name: np.where(curve.num_nonfinite > 0, np.inf, np.nan) for name, curve in curves.items()}
+        super().__init__({name: np.where(curve.num_finite > 0, curve.last, bad[name]) for name, curve in curves.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +68,8 @@ class RunTables:
     Args:
         folder: where it is.
         train, validation, timing: column name -> values, one row per record, (rows,) float64; NaN where nothing was
-            logged, infinite where the value was not a finite number. Empty where the file is missing.
+            logged, infinite where the value was not a finite number. Empty where the file is missing. Of a long log
+            train and timing are `Stretches`.
         events: the last ones, oldest first.
         event_counts: kind -> how many, over all of them.
         manifest, result: what the run wrote; empty where missing.
@@ -76,8 +101,10 @@ class RunTables:
         """Why it ended; for a run without a result, what its last event says about that."""
         if self.finished:
             return str(self.result.get("stop_reason") or "finished")
-        last = str(self.events[-1].get("kind")) if self.events else ""
-        return {"interrupted": "interrupted", "nonfinite": "stopped: loss not finite"}.get(last, "unfinished")
+        kinds = [str(event.get("kind")) for event in self.events]
+        last = next((kind for kind in reversed(kinds) if kind not in ("saved", "best", "failed")), "")
+        told = {"interrupted": "interrupted", "nonfinite": "stopped: loss not finite"}.get(last)
+        return told or ("stopped by an error" if kinds[-1:] == ["failed"] else "unfinished")
 
     @property
     def headline(self) -> str | None:
@@ -151,9 +178,10 @@ def read_run(folder: Path) -> RunTables:
         RunFolderError: there is no such folder, or it holds no run.
     """
     folder = Path(folder)
-    if not folder.is_dir() or not any((folder / name).exists() for name in ("job.yaml", "manifest.json", "metrics")):
+    require_folder(folder)
+    if not any((folder / name).exists() for name in ("job.yaml", "manifest.json", "metrics")):
         raise RunFolderError(
-            f"{folder} holds no run" if folder.is_dir() else f"there is no folder {folder}",
+            f"{folder} holds no run",
             expected="a folder that stepwell train has written, with job.yaml and metrics/",
             fix="Give the folder that was printed at the end of training, e.g. stepwell report runs/digits-1",
         )
@@ -161,9 +189,9 @@ def read_run(folder: Path) -> RunTables:
     events, counts = _read_events(folder / "events.jsonl", problems)
     return RunTables(
         folder=folder,
-        train=_read_columns(folder / "metrics" / "train.csv", problems),
-        validation=_read_columns(folder / "metrics" / "validation.csv", problems),
-        timing=_read_columns(_first(folder / "timing.csv", folder / "metrics" / "timing.csv"), problems),
+        train=_read_stretches(folder / "metrics" / "train", problems),
+        validation=_read_columns(folder / "metrics" / "validation", problems),
+        timing=_read_stretches(folder / "timing", problems),
         events=events,
         event_counts=counts,
         manifest=_read_json(folder / "manifest.json", problems),
@@ -218,36 +246,54 @@ def _numbers(value: Any) -> dict[str, float]:
     return {str(k): float(v) for k, v in value.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
-def _first(*paths: Path) -> Path:
-    return next((path for path in paths if path.exists()), paths[0])
-
-
 def _read_columns(path: Path, problems: list[str]) -> Columns:
-    """A CSV file of numbers. A line cut short by a crash is left out."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        problems.append(f"{path.name} could not be read: {error.strerror or error}")
-        return {}
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if not whole.strip():
-        return {}
-    import pandas  # 0.3 s, so only where there is a table
+    """All rows of a log."""
+    log = MetricLog(path)
+    with _noted(path, problems):
+        columns = log.columns()
+        if gap := log.gap():
+            problems.append(gap)
+        return _in_order({name: _drawable(column) for name, column in columns.items()})
+    return {}
 
-    header, body = whole.split(b"\n", 1)
-    for spelling in (b"nan", b"NaN"):  # or pandas takes them for the empty cells of what was not logged
-        body = body.replace(spelling, b"inf")
+
+def _read_stretches(path: Path, problems: list[str]) -> Columns:
+    """The same of a log that may have millions of rows: of a long one, stretches of rows."""
+    log = MetricLog(path)
+    with _noted(path, problems):
+        if log.num_rows > _MOST_ROWS:
+            if gap := log.gap():
+                problems.append(gap)
+            return Stretches(log.curves(most_points=_MOST_POINTS))
+    return _read_columns(path, problems)
+
+
+@contextmanager
+def _noted(path: Path, problems: list[str]) -> Iterator[None]:
+    """What can't be read is put on record once, and the rest of the run is shown."""
     try:
-        frame = pandas.read_csv(
-            io.BytesIO(header + b"\n" + body), on_bad_lines="skip", encoding_errors="replace", low_memory=False, index_col=False
-        )
-    except (pandas.errors.ParserError, ValueError) as error:
-        problems.append(f"{path.name} could not be read: {error}")
-        return {}
-    columns = {str(name): np.asarray(pandas.to_numeric(frame[name], errors="coerce"), dtype=np.float64) for name in frame.columns}
-    return _in_order(columns)
+        yield
+    except (RunFolderError, OSError) as error:
+        why = error.what if isinstance(error, RunFolderError) else f"{path.name} could not be read: {error.strerror or error}"
+        if why not in problems:
+            problems.append(why)
+
+
+def _drawable(column: Column) -> Values:
+    """As `RunTables` says: NaN for nothing logged, infinite for what is not finite; text is nothing to draw."""
+    values = numbers_of(column)
+    if values is None:
+        values = np.array([_number(cell) for cell in column.values.tolist()])
+        return np.where(np.isnan(values) | np.isfinite(values), values, np.inf)
+    return np.where(column.missing | np.isfinite(values), values, np.inf)
+
+
+def _number(text: str) -> float:
+    """A cell as a number, NaN where it is none."""
+    try:
+        return float(text) if math.isfinite(float(text)) else math.inf
+    except ValueError:
+        return math.nan
 
 
 def _in_order(columns: Columns) -> Columns:
@@ -279,8 +325,11 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def _read_text(path: Path, problems: list[str]) -> str:
     try:
-        return path.read_text("utf-8", errors="replace")
+        return read_bytes(path, most=_LARGEST[path.suffix]).decode("utf-8", errors="replace")
     except FileNotFoundError:
+        return ""
+    except RunFolderError as error:  # a link, a pipe, or more than a run writes
+        problems.append(f"{path.name} was not read: {error.what}")
         return ""
     except OSError as error:
         problems.append(f"{path.name} could not be read: {error.strerror or error}")
@@ -296,6 +345,7 @@ def _read_events(path: Path, problems: list[str]) -> tuple[list[dict[str, Any]],
         except (ValueError, RecursionError):
             continue  # the line that a crash cut short
         if isinstance(event, dict):
-            counts[str(event.get("kind", "?"))] += 1
+            repeated = event.get("repeated", 1)
+            counts[str(event.get("kind", "?"))] += repeated if isinstance(repeated, int) else 1
             last.append(event)
     return list(last), dict(counts)

@@ -156,6 +156,26 @@ def test_boxes_on_pixels_are_whole_never_empty_and_stand_everywhere_alike() -> N
     assert (whole.height.unique().tolist(), whole.width.unique().tolist()) == ([3.0], [4.0])
 
 
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 28, 28, 1), (2, 5, 6, 4), (2, 480, 640, 3)])
+def test_images_whose_channels_come_last_are_refused_with_the_permutation(shape: tuple[int, ...]) -> None:
+    channels_last = torch.rand(shape)
+    with pytest.raises(DataError, match=r"^flip got images of shape .* whose channels seem to come last") as refusal:
+        pictures_of(Batch({"age": torch.zeros(2), "image": channels_last}), "flip")
+    assert "permute(0, 3, 1, 2)" in refusal.value.fix
+    assert pictures_of(Batch(channels_last.permute(0, 3, 1, 2)), "flip").width == shape[2]
+    # The other way out, for pictures that are so narrow.
+    assert pictures_of(Batch(channels_last.transpose(2, 3)), "flip").height == shape[3]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 32, 3), (2, 1, 32, 1), (2, 4, 32, 4), (2, 3, 3, 3), (2, 1, 28, 28), (2, 64, 1, 1), (2, 16, 4, 4), (2, 2, 40, 1)],
+)
+def test_narrow_images_with_their_channels_first_are_pictures(shape: tuple[int, ...]) -> None:
+    pictures = pictures_of(Batch(torch.zeros(shape)), "flip")
+    assert (pictures.height, pictures.width) == shape[2:]
+
+
 @pytest.mark.parametrize("value", [(0.5, 0.4), (0.1, 0.9), (0.2, 1.1), (0.3,), 0.5, (0.2, math.nan), (math.nan, 0.5)])
 def test_what_is_no_range_is_refused(value: object) -> None:
     with pytest.raises(JobError, match=r"^x\.y is .*expected two numbers, the least first, in \[0\.2, 1\]\. Mend it"):

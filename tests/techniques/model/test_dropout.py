@@ -20,6 +20,8 @@ from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
 from stepwell.engine.train_step import TrainStep
 from stepwell.models import build
+from stepwell.recipe.fit import fit
+from stepwell.recipe.job import Recipe
 from stepwell.techniques import Sgd
 from stepwell.techniques.model.dropout import DROPOUT_RATES, Dropout, dropout_position
 from stepwell.techniques.objective.mse import Mse
@@ -285,3 +287,85 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 def test_the_ends_of_the_ranges_are_accepted() -> None:
     assert Dropout(probability=0.0, patterns={"a": 0.0}).probability == 0.0
     assert Dropout(probability=0.999).probability == 0.999
+
+
+class Recurrent(nn.Module):
+    """What a recurrent layer gives at every step, dropped, and a head on the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states, self.drop, self.head = nn.GRU(3, 4, batch_first=True), nn.Dropout(0.1), nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.drop(self.states(inputs)[0])[:, -1])
+        return outputs
+
+
+def network() -> nn.Sequential:
+    """Dropped images, then dropped vectors."""
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Dropout(0.1), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Dropout(0.1), nn.Linear(4, 2)
+    )
+
+
+def tried(technique: Dropout, model: nn.Module, *shape: int) -> None:
+    technique(model, Rng(0))
+    model.eval()
+    technique.check_forward(model, lambda: model(torch.zeros(shape)))
+    assert not any(module._forward_hooks for module in model.modules() if isinstance(module, DropoutLayer))
+
+
+@pytest.mark.parametrize("kind", ["spatial", "variational"])
+@pytest.mark.parametrize("insert", ["existing", "after_activations"])
+def test_kinds_that_share_masks_are_refused_where_all_that_drops_is_vectors(kind: Any, insert: Any) -> None:
+    place = "1" if insert == "after_activations" else "2"
+    model = mlp() if insert == "existing" else fresh()
+    with pytest.raises(JobError, match=rf"^dropout.kind is '{kind}', but '{place}' drops plain vectors, \(8, 6\)") as refusal:
+        tried(Dropout(kind=kind, insert=insert), model, 8, 4)
+    assert "kind: element" in refusal.value.fix
+    tried(Dropout(kind="element", insert=insert), mlp(), 8, 4)
+    tried(Dropout(insert=insert, probability=0.2), mlp(), 8, 4)
+
+
+def test_kinds_that_share_masks_are_accepted_where_there_is_something_to_share_them_over() -> None:
+    tried(Dropout(kind="spatial"), network(), 8, 1, 4, 4)  # a head's vectors are dropped element by element
+    tried(Dropout(kind="variational"), Recurrent(), 8, 5, 3)
+    tried(Dropout(kind="spatial"), Recurrent(), 8, 5, 3)
+
+
+def test_variational_dropout_of_images_is_refused_before_training() -> None:
+    with pytest.raises(JobError, match=r"^dropout.kind is 'variational', but '1' drops \(8, 2, 2, 2\)") as refusal:
+        tried(Dropout(kind="variational"), network(), 8, 1, 4, 4)
+    assert "kind: spatial" in refusal.value.fix
+
+
+def test_a_kind_is_refused_where_rates_are_numbers_alone() -> None:
+    model = nn.Sequential(nn.MultiheadAttention(4, 2, dropout=0.5), nn.AlphaDropout(0.1), nn.Linear(4, 2))
+    with pytest.raises(JobError, match=r"^dropout.kind is 'variational', but '0\.dropout' and all else"):
+        Dropout(kind="variational")(model, Rng(0))
+    Dropout()(model, Rng(0))
+
+
+def test_fit_refuses_a_kind_that_does_nothing_before_the_first_step() -> None:
+    recipe = Recipe(objective="mse", optimizer="sgd", techniques=[{"name": "dropout", "kind": "spatial"}], batch_size=8)
+    model = mlp()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(JobError, match="drops plain vectors"):
+        fit(model, (torch.zeros(8, 4), torch.ones(8, 2)), recipe=recipe, budget="1 step")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("rates", ["typical", "guideline"])
+def test_a_probability_beside_rates_by_position_is_refused_unless_it_switches_them_off(rates: Any) -> None:
+    with pytest.raises(JobError, match=r"^dropout.probability is 0\.3; expected one of probability and rates"):
+        Dropout(probability=0.3, rates=rates)(mlp(), Rng(0))
+    assert Dropout(rates=rates).unused == ("probability",)
+    assert Dropout(probability=0.0, rates=rates).unused == ()
+    assert Dropout(probability=0.3).unused == ()
+
+
+def test_a_schedule_may_move_rates_by_position() -> None:
+    technique = Dropout(rates="typical")
+    model = technique(mlp(), Rng(0))
+    replace(technique, probability=0.05).at(model, Clock(), None)  # half of the probability: half of every rate
+    assert rates(model) == {"2": 0.25, "5": 0.25}

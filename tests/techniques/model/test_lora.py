@@ -279,22 +279,51 @@ def test_a_model_with_a_head_alone_is_refused() -> None:
 
 def test_a_layer_named_to_be_adapted_and_trained_whole_is_refused() -> None:
     with pytest.raises(JobError, match=r"lora.train_also is \['0'\]"):
-        Lora(train_also=["0"])(net(), Rng(0))
+        Lora(rank=2, train_also=["0"])(net(), Rng(0))
 
 
 def test_what_is_to_train_also_must_exist() -> None:
     with pytest.raises(JobError, match=r"lora.train_also has 'haed'"):
-        Lora(train_also=["haed"])(net(), Rng(0))
+        Lora(rank=2, train_also=["haed"])(net(), Rng(0))
 
 
 def test_grouped_convolutions_and_second_adapters_are_refused() -> None:
     with pytest.raises(JobError, match="Conv2d with 2 groups"):
         attach_(nn.Conv2d(2, 2, 3, groups=2), Adapter(1, 1.0), Rng(0))
-    model = Lora()(net(), Rng(0))
+    model = Lora(rank=2)(net(), Rng(0))
     with pytest.raises(JobError, match="has an adapter already"):
-        Lora()(model, Rng(0))
+        Lora(rank=2)(model, Rng(0))
     detach_(model[0])
     assert list(adapted_layers(model)) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "largest"),
+    [
+        (nn.Linear(4, 6), "6 x 4", 4),
+        (nn.Linear(6, 4), "4 x 6", 4),
+        (nn.Conv2d(2, 5, 3), "5 x 18", 5),  # A sees 2 * 3 * 3 numbers
+        (nn.Conv1d(1, 9, 2), "9 x 2", 2),
+        (nn.Embedding(7, 3), "7 x 3", 3),
+    ],
+    ids=str,
+)
+def test_a_rank_above_a_layer_s_smaller_side_is_refused_and_the_smaller_side_is_not(
+    layer: nn.Module, size: str, largest: int
+) -> None:
+    model = nn.Sequential(nn.Linear(20, 20), layer, nn.Linear(2, 2))
+    with pytest.raises(JobError, match=f"^lora.rank is {largest + 1}, but the weight of '1' is {size}; ") as refusal:
+        Lora(rank=largest + 1, targets=["0", "1"])(model, Rng(0))
+    assert refusal.value.expected.startswith(f"a rank of at most {largest}, ")
+    assert not adapted_layers(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    Lora(rank=largest, targets=["0", "1"])(model, Rng(0))
+    assert list(adapted_layers(model)) == ["0", "1"]
+
+
+def test_a_rank_above_several_layers_names_the_smallest_and_counts_the_others() -> None:
+    with pytest.raises(JobError, match=r"^lora.rank is 8, but the weight of '0' is 6 x 4, and 1 more of the chosen layers"):
+        Lora()(net(), Rng(0))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from stepwell.core.clock import Clock, Horizon
 from stepwell.core.errors import JobError
 from stepwell.core.randomness import Rng
+from stepwell.recipe.job import Recipe
 from stepwell.techniques.model.unfreezing import Unfreezing
 
 
@@ -199,3 +200,40 @@ def test_a_share_of_the_budget_needs_a_budget() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(JobError, match="unfreezing"):
         Unfreezing(**settings)
+
+
+EXAMPLE = 'stages: [{modules: [head], at: "0%"}, {modules: [body], at: "50%"}]'
+
+
+@pytest.mark.parametrize(
+    ("stages", "named"),
+    [
+        ([], "stages is"),
+        ([{"at": "0%"}], "stages[0] is"),
+        ([{"modules": ["1"]}], "stages[0] is"),
+        ([{"modules": ["1"], "at": "0%", "lr": 1}], "stages[0] is"),
+        ([{"modules": ["1"], "at": "0%"}, {"modules": "0", "at": "5%"}], "stages[1].modules is '0'"),
+        ([{"modules": [], "at": "5%"}], "stages[0].modules is []"),
+        ([{"modules": ["1"], "at": "soon"}], "stages[0].at is 'soon'"),
+        ([{"modules": ["1"], "at": 3}], "stages[0].at is 3"),
+        ("1", "stages is '1'"),
+        (["1", "0"], 'stages is ["1", "0"]'),
+        ([["1", "0%"]], "stages is "),
+        ({"modules": ["1"], "at": "0%"}, "stages is "),
+        (5, "stages is 5"),
+    ],
+)
+def test_malformed_stages_are_told_where_they_are_wrong_and_what_well_formed_ones_look_like(stages: Any, named: str) -> None:
+    with pytest.raises(JobError) as refusal:
+        Recipe(optimizer="sgd", techniques=[{"name": "unfreezing", "stages": stages}])
+    assert named in refusal.value.what
+    assert EXAMPLE in refusal.value.fix
+    with pytest.raises(JobError) as refusal:
+        Unfreezing(stages=stages)
+    assert EXAMPLE in refusal.value.fix
+
+
+def test_the_example_of_stages_is_well_formed() -> None:
+    import yaml
+
+    assert len(Unfreezing(**yaml.safe_load(EXAMPLE)).stages or []) == 2

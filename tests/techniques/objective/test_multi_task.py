@@ -215,14 +215,23 @@ def test_weights_that_are_all_zero_are_refused_and_one_of_them_is_not() -> None:
 def test_outputs_and_targets_that_lack_a_task_are_refused() -> None:
     made = MultiTask(tasks={"price": "mse"})
     good = {"price": torch.zeros(2)}
-    with pytest.raises(DataError, match=r"^multi_task got outputs of type Tensor"):
-        made.terms(torch.zeros(2), Batch(torch.zeros(2), good))
+    with pytest.raises(DataError, match=r"^multi_task got outputs of type list"):
+        made.terms([torch.zeros(2)], Batch(torch.zeros(2), good))
     with pytest.raises(DataError, match=r"^multi_task got outputs without the task 'price'.*Did you mean 'prices'"):
         made.terms({"prices": torch.zeros(2)}, Batch(torch.zeros(2), good))
     with pytest.raises(DataError, match=r"^multi_task got targets of type NoneType"):
         made.terms(good, Batch(torch.zeros(2)))
     with pytest.raises(DataError, match=r"^multi_task got targets without the task 'price'"):
         made.counts(Batch(torch.zeros(2), {"cost": torch.zeros(2)}))
+
+
+def test_a_model_of_one_output_is_told_what_to_return_and_how_to_get_it() -> None:
+    made = MultiTask(tasks={"price": "mse", "sold at": "bce"})
+    targets = {"price": torch.zeros(2), "sold at": torch.zeros(2)}
+    with pytest.raises(DataError, match=r"^multi_task got outputs that are one tensor \(2, 1\)") as refusal:
+        made.terms(torch.zeros(2, 1), Batch(torch.zeros(2), targets))
+    assert "{'price': self.price(states), 'sold at': ...}" in refusal.value.fix
+    assert "multi_head" in refusal.value.fix
 
 
 def test_what_a_task_s_objective_refuses_names_the_task() -> None:

@@ -71,6 +71,11 @@ def is_picture(tensor: Tensor) -> bool:
     return tensor.ndim == 4 and tensor.is_floating_point()
 
 
+def _channels_last(images: Tensor) -> bool:
+    """Whether (N, C, H, W) reads like (N, H, W, C): 1, 3 or 4 columns, and more rows and channels than such a picture has."""
+    return images.shape[3] in (1, 3, 4) and images.shape[1] > 4 and images.shape[2] > 4
+
+
 def pictures_of(batch: Batch, name: str) -> Pictures:
     """The pictures among the inputs.
 
@@ -78,7 +83,7 @@ def pictures_of(batch: Batch, name: str) -> Pictures:
         name: the technique that asks, for messages.
 
     Raises:
-        DataError: there are none, or they have several sizes.
+        DataError: there are none, they have several sizes, or their channels come last.
 
     >>> pictures = pictures_of(Batch({"image": torch.zeros(2, 3, 4, 5), "age": torch.zeros(2)}), "flip")
     >>> pictures.num, pictures.height, pictures.width
@@ -93,7 +98,13 @@ def pictures_of(batch: Batch, name: str) -> Pictures:
             expected="floating-point images (N, C, H, W)",
             fix=f"Convert whole numbers with .float() / 255; leave {name} out for other data",
         )
-    first = found[0]
+    first = next((leaf for leaf in found if _channels_last(leaf)), found[0])
+    if _channels_last(first):
+        raise DataError(
+            f"{name} got images of shape {tuple(first.shape)}, whose channels seem to come last",
+            expected="images (N, C, H, W)",
+            fix="Give inputs.permute(0, 3, 1, 2); where they really are so narrow, lay them on their side: transpose(2, 3)",
+        )
     if any(leaf.shape[2:] != first.shape[2:] for leaf in found):
         raise DataError(
             f"{name} got images of several sizes: {', '.join(str(tuple(leaf.shape[2:])) for leaf in found)}",

@@ -15,6 +15,7 @@ from stepwell.core.errors import JobError
 __all__ = ["SynonymTable", "read_thesaurus", "synonym_table"]
 
 BUILTIN = "builtin"
+MOST_PAIRS = 2_000_000  # of words that can stand for each other; ten times what large dictionaries have
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def read_thesaurus(path: str = BUILTIN) -> dict[str, list[str]]:
         path: a UTF-8 text file, or "builtin" for the small English one that comes with stepwell.
 
     Raises:
-        JobError: no such file, or a line without a colon.
+        JobError: no such file, a line without a colon, or groups too long to be synonyms.
 
     >>> read_thesaurus()["large"]
     ['big', 'huge', 'enormous', 'vast']
@@ -77,7 +78,8 @@ def read_thesaurus(path: str = BUILTIN) -> dict[str, list[str]]:
             expected='a UTF-8 text file with lines such as "big: large, huge"',
             fix='Check the path, or write thesaurus: "builtin"',
         ) from error
-    synonyms: dict[str, list[str]] = {}
+    synonyms: dict[str, dict[str, None]] = {}  # of dictionaries only the order of the keys counts
+    pairs = 0
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -90,10 +92,18 @@ def read_thesaurus(path: str = BUILTIN) -> dict[str, list[str]]:
                 fix="Mend the line, or put # before it",
                 where=f"{file}:{number}",
             )
+        pairs += len(group) ** 2
+        if pairs > MOST_PAIRS:
+            raise JobError(
+                f"the thesaurus {path} pairs more than {MOST_PAIRS:,} words",
+                expected="groups of some words each",
+                fix="Cut long groups into the words that mean the same",
+                where=f"{file}:{number}",
+            )
         for word in group:
-            known = synonyms.setdefault(word, [])
-            known += [other for other in group if other != word and other not in known]
-    return synonyms
+            known = synonyms.setdefault(word, {})
+            known |= dict.fromkeys(other for other in group if other != word)
+    return {word: list(others) for word, others in synonyms.items()}
 
 
 def make_table(vocabulary: Sequence[str], thesaurus: dict[str, list[str]]) -> SynonymTable:

@@ -82,12 +82,17 @@ class DropoutPlace:
         holder: Any = self.module if self.attribute else self.module.__dict__[_INSERTED]
         setattr(holder, self.attribute or "probability", probability)
 
+    @property
+    def has_kind(self) -> bool:
+        """Whether it can drop whole channels or for all of time: rates held as numbers and alpha dropout can't."""
+        return not self.attribute or type(self.module) in _SWAPPED
+
     def use_(self, kind: DropoutKind | None) -> None:
         """Draw masks fast, and of a kind (None: the layer's own). Rates held as numbers and alpha dropout stay as they are."""
         module: Any = self.module
         if not self.attribute:
             module.__dict__[_INSERTED].kind = kind or "element"
-        elif type(module) in _SWAPPED and (kind is not None or type(module) is nn.Dropout):
+        elif self.has_kind and (kind is not None or type(module) is nn.Dropout):
             # The class changes under the object: its hooks stay, and so does every name that it goes by.
             module.__class__ = DropoutLayer
             module.kind = kind or "element"

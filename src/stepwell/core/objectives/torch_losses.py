@@ -140,12 +140,14 @@ class TorchClassLoss(ClassObjective):
 class TorchElementLoss(Objective):
     """A loss of torch.nn with one value per element; the count is the number of elements, as in torch's mean."""
 
-    provides = ("soft_targets",)
+    provides: tuple[str, ...] = ("soft_targets",)
 
     def __init__(self, loss: nn.Module) -> None:
         # A copy: the user's own keeps its reduction and its device.
         self.loss = copy.deepcopy(loss)
         self.loss.reduction = "none"  # type: ignore[assignment]
+        if isinstance(loss, (nn.BCELoss, nn.BCEWithLogitsLoss)):
+            self.provides = (*self.provides, "yes_or_no")
 
     def terms(self, outputs: Tree, batch: Batch) -> Terms:
         pair = aligned(outputs, batch.targets, type(self.loss).__name__)

@@ -136,6 +136,7 @@ class EmaAverage(NamedAverage):
         self._copied = [live[index] for index, good in enumerate(mixable) if not good]
         self._copies = [tensor.clone() for tensor in self._copied]
         self.tensors.update(zip([name for name, good in zip(names, mixable) if not good], self._copies))
+        self.tensors = {name: self.tensors[name] for name in names}  # not in the order of their places in memory
         for name, tensor in old.items():
             self.tensors[name].copy_(tensor)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -22,38 +22,15 @@ from stepwell.core.modules.dropout_places import (
     insert_dropout_,
     unreachable_dropout,
 )
+from stepwell.core.modules.dropout_positions import DROPOUT_RATES, dropout_position
+from stepwell.core.modules.dropout_room import require_room
 from stepwell.core.randomness import Rng
 
 __all__ = ["DROPOUT_RATES", "Dropout", "dropout_position"]
 
 logger = logging.getLogger("stepwell.dropout")
 _PLAN = "_stepwell_dropout_plan"
-
-# By where a layer stands. "typical": the table of the techniques page (0.2-0.5 between recurrent layers read as its
-# middle) and 0.1 on embeddings (Vaswani et al. 2017). "guideline": the middle of each range of the chapter's table.
-DROPOUT_RATES: dict[str, dict[str, float]] = {
-    "typical": {
-        "input": 0.0,
-        "hidden": 0.5,
-        "convolution": 0.25,
-        "head": 0.5,
-        "embedding": 0.1,
-        "attention": 0.1,
-        "feed_forward": 0.1,
-        "recurrent": 0.35,
-    },
-    "guideline": {
-        "input": 0.1,
-        "hidden": 0.4,
-        "convolution": 0.2,
-        "head": 0.4,
-        "embedding": 0.2,
-        "attention": 0.2,
-        "feed_forward": 0.2,
-        "recurrent": 0.35,
-    },
-}
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_DEFAULT = 0.1
 
 
 @dataclass
@@ -76,43 +53,6 @@ class _Plan:
                 place.set_(rate if probability == self.base else min(rate * probability / self.base, 1.0))
 
 
-def dropout_position(model: nn.Module, place: DropoutPlace) -> str:
-    """Where a place stands, by the kinds of modules around it: a key of `DROPOUT_RATES["typical"]`.
-
-    >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(), nn.Flatten(), nn.Linear(8, 4), nn.Dropout())
-    >>> [dropout_position(model, place) for place in dropout_places(model)]
-    ['convolution', 'head']
-    """
-    if isinstance(place.module, nn.RNNBase):
-        return "recurrent"
-    modules = list(model.modules())
-    attends = any(_attends(module) for module in modules)
-    if place.attribute not in ("p", "") and _attends(place.module):
-        return "attention"
-    before = modules[: next(number for number, module in enumerate(modules) if module is place.module)]
-    layers = [module for module in before if _is_layer(module)]
-    if not layers:
-        return "input"
-    last = layers[-1]
-    if isinstance(last, _CONVOLUTIONS):
-        return "convolution"
-    if isinstance(last, nn.RNNBase):
-        return "recurrent"
-    if not isinstance(last, nn.Linear):
-        return "embedding"
-    return "feed_forward" if attends else "head" if any(isinstance(layer, _CONVOLUTIONS) for layer in layers) else "hidden"
-
-
-def _attends(module: nn.Module) -> bool:
-    return isinstance(module, nn.MultiheadAttention) or "attention" in type(module).__name__.lower()
-
-
-def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.Embedding, nn.RNNBase, *_CONVOLUTIONS)) or (
-        "position" in {getattr(parameter, "stepwell_role", None) for parameter in module.parameters(recurse=False)}
-    )
-
-
 @technique(
     id="dropout",
     slot="model",
@@ -130,21 +70,24 @@ class Dropout:
     whose statistics it disturbs. The outputs are never dropped: what stands behind the last layer is left alone.
 
     Args:
-        probability: of dropping, in [0, 1); 0 switches every rate off. A schedule that moves it moves all rates in proportion.
+        probability: of dropping, in [0, 1); 0 switches every rate off. A schedule that moves it moves all rates in
+            proportion. Leave it out beside rates by position.
         rates: "same" gives every place `probability`; "typical" and "guideline" give it by position, see `DROPOUT_RATES`
             (hidden 0.5 / 0.4, convolution 0.25 / 0.2, head 0.5 / 0.4, attention and feed-forward 0.1 / 0.2,
             recurrent 0.35, embedding 0.1 / 0.2, input 0 / 0.1).
         patterns: rates by name, {"blocks.*.attention*": 0.2, "head": 0.5}; the first that covers a place counts.
         kind: "kept" leaves layers what they are; "element", "spatial" (whole channels) or "variational" (one mask for
-            all steps of a sequence) makes them so. Inserted ones are element by element unless told.
+            all steps of a sequence) makes them so, vectors (N, F) excepted, which have nothing to share a mask over.
+            Inserted ones are element by element unless told.
         insert: "existing" sets what is there; "after_activations" also drops behind activations that have no
             dropout behind them, the last layer's excepted.
 
     Shapes: any; spatial (N, C, ...), variational (N, T, C).
 
     Raises:
-        JobError: a rate out of range, a pattern that covers nothing, nothing to set, or dropout in a module's code
-            at a rate that nothing outside it can reach.
+        JobError: a rate out of range, a pattern that covers nothing, nothing to set, a probability beside rates by
+            position, a kind that nothing in the model can take, or dropout in a module's code at a rate that nothing
+            outside it can reach.
 
     Papers: Srivastava et al. 2014; Tompson et al. 2015, arXiv:1411.4280 (spatial); Gal and Ghahramani 2016,
     arXiv:1512.05287 (variational) and arXiv:1506.02142 (Monte-Carlo: `stepwell predict --samples`).
@@ -155,7 +98,7 @@ class Dropout:
     DropoutLayer(p=0.2, kind=element)
     """
 
-    probability: float = 0.1
+    probability: float = _DEFAULT
     rates: Literal["same", "typical", "guideline"] = "same"
     patterns: dict[str, float] | None = None
     kind: Literal["kept", "element", "spatial", "variational"] = "kept"
@@ -172,7 +115,20 @@ class Dropout:
         for pattern, rate in (self.patterns or {}).items():
             require_between(f"dropout.patterns[{pattern!r}]", rate, 0.0, 1.0, fix, ends="[)")
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that another one stands in for."""
+        return ("probability",) if self.rates != "same" and self.probability else ()
+
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
+        # Not in __post_init__: a schedule makes copies with the probability of the moment.
+        require(
+            not self.unused or self.probability == _DEFAULT,
+            "dropout.probability",
+            self.probability,
+            f"one of probability and rates: rates: {self.rates} gives each place a rate of its own",
+            "Leave probability out, or write rates: same",
+        )
         kind = None if self.kind == "kept" else self.kind
         if self.insert == "after_activations":
             for module in bare_activations(model):
@@ -183,6 +139,7 @@ class Dropout:
         rates = self._rates(model, places)
         for place, _ in rates:
             place.use_(kind)
+        self._refuse_no_kind(rates)
         # Kept with the model: a copy of it has its own plan, and no driven copy of this technique needs to look again.
         model.__dict__[_PLAN] = plan = _Plan(rates, self.probability)
         plan.apply(self.probability)
@@ -195,6 +152,16 @@ class Dropout:
         if plan is not None:
             plan.apply(self.probability)
         return False
+
+    def check_forward(self, model: nn.Module, call: Callable[[], Any]) -> None:
+        """Refuse a kind that the activations have no dimensions for, see `require_room`.
+
+        Args:
+            call: calls the model on a few examples.
+        """
+        plan = _plan_of(model)
+        if plan is not None and self.kind != "kept":
+            require_room(self.kind, [place for place, rate in plan.rates if rate], call)
 
     def report(self, model: nn.Module) -> str:
         """How many places were set, and to what."""
@@ -223,6 +190,14 @@ class Dropout:
             rate = DROPOUT_RATES[self.rates][dropout_position(model, place)] if rate is None else rate
             rates.append((place, rate if self.probability else 0.0))
         return rates
+
+    def _refuse_no_kind(self, rates: list[tuple[DropoutPlace, float]]) -> None:
+        if self.kind in ("spatial", "variational") and not any(place.has_kind for place, _ in rates):
+            raise JobError(
+                f"dropout.kind is {self.kind!r}, but {rates[0][0].name!r} and all else that drops draws its own masks",
+                expected="dropout layers, or activations that dropout is put behind",
+                fix="Leave kind out: attention, recurrent layers and alpha dropout have only their own",
+            )
 
     def _refuse_hidden(self, model: nn.Module, places: list[DropoutPlace]) -> None:
         hidden = unreachable_dropout(model)

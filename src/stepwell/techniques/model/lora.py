@@ -141,7 +141,7 @@ class Lora:
     not: training from scratch; data far from what the model knows, which needs full rank.
 
     Args:
-        rank: r, from 1 up. Paper: 1 to 64; 8 is enough for most.
+        rank: r, from 1 to the smaller side of the smallest chosen layer. Paper: 1 to 64; 8 is enough for most.
         alpha: the change is scaled by alpha / rank; above 0.
         dropout: probability in [0, 1) on the inputs of A, while training.
         targets: layers (Linear, Embedding, Conv1d, Conv2d) or modules that hold some, wildcards allowed
@@ -150,7 +150,8 @@ class Lora:
             it is linear and no target); [] for nothing.
 
     Shapes: those of the layers. Raises:
-        JobError: a setting out of range; names that cover nothing; a layer named twice, grouped or shared.
+        JobError: a setting out of range; a rank above a layer's smaller side; names that cover nothing; a layer named
+            twice, grouped or shared.
 
     Paper: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, arXiv:2106.09685.
 
@@ -180,6 +181,7 @@ class Lora:
 
     def __call__(self, model: nn.Module, rng: Rng) -> nn.Module:
         layers = lora_targets(model, self.targets)
+        self._refuse_full_rank(layers)
         head = head_of(model)
         also = self.train_also if self.train_also is not None else [head] if head is not None and head not in layers else []
         trained = set(matched_names(model, also, "lora.train_also")) if also else set()
@@ -197,6 +199,21 @@ class Lora:
             attach_(layer, adapter, Rng(derive(rng.seed, f"lora/{name}")))
         logger.info("%s", self.report(model))
         return model
+
+    def _refuse_full_rank(self, layers: dict[str, nn.Module]) -> None:
+        """B A with more rows in A than the weight has on its smaller side reaches no matrix that fewer don't reach."""
+        shapes = {name: layer.get_parameter("weight").shape for name, layer in layers.items()}
+        sides = {name: (shape[0], shape[1:].numel()) for name, shape in shapes.items()}
+        name = min(sides, key=lambda name: min(sides[name]))
+        largest = min(sides[name])
+        if self.rank > largest:
+            others = sum(self.rank > min(pair) for pair in sides.values()) - 1
+            raise JobError(
+                f"lora.rank is {self.rank}, but the weight of {name!r} is {sides[name][0]} x {sides[name][1]}"
+                + (f", and {others} more of the chosen layers are too small" if others else ""),
+                expected=f"a rank of at most {largest}, the smaller side: more changes nothing that {largest} doesn't",
+                fix=f"Set rank: {largest} or less, or leave small layers out of lora.targets",
+            )
 
     def report(self, model: nn.Module) -> str:
         """How many layers are adapted, and how much of the model trains."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from stepwell.core.modules.freezing import allow_holding, claim, matched_names, 
 from stepwell.core.randomness import Rng
 
 __all__ = ["Stage", "Unfreezing", "thaw_steps"]
+
+
+_EXAMPLE = '[{modules: [head], at: "0%"}, {modules: [body], at: "50%"}]'
+_WELL_FORMED = f"stages: {_EXAMPLE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +130,18 @@ class Unfreezing:
 
     modules: list[str] | None = None
     every: str = "10%"
-    stages: list[dict[str, Any]] | None = None
+    stages: list[dict[str, Any]] | None = field(default=None, metadata={"example": _EXAMPLE})
     norm_statistics: Literal["frozen", "updated"] = "frozen"
 
     def __post_init__(self) -> None:
-        fix = 'Write modules: [head, body] with every: "10%", or stages: [{modules: [head], at: "0%"}, ...]'
+        fix = f'Write modules: [head, body] with every: "10%", or {_WELL_FORMED}'
         require(self.modules is None or self.stages is None, "unfreezing.stages", self.stages, "either modules or stages", fix)
         require(
             Duration.parse(self.every, name="unfreezing.every").amount > 0, "unfreezing.every", self.every, "more than 0", fix
         )
         require(self.modules is None or _names(self.modules), "unfreezing.modules", self.modules, "a list of names", fix)
-        good = isinstance(self.stages, (list, tuple, type(None))) and self.stages != []
-        require(good, "unfreezing.stages", self.stages, "a list of stages", fix)
-        for stage in self.stages or []:
-            good = isinstance(stage, dict) and set(stage) == {"modules", "at"} and _names(stage["modules"])
-            require(good, "unfreezing.stages", stage, "a mapping with modules (a list of names) and at (a duration)", fix)
-            Duration.parse(stage["at"], name="unfreezing.stages.at")
+        if self.stages is not None:
+            _check_stages(self.stages)
         choice = self.norm_statistics
         require(
             choice in ("frozen", "updated"),
@@ -166,6 +167,15 @@ class Unfreezing:
             plan = _Plan(model, horizon, self._stages(model, horizon))
             object.__setattr__(self, "_plan", plan)
         return plan.apply(clock.steps, self.norm_statistics)
+
+    def thawed_after(self, model: nn.Module, horizon: Horizon | None) -> dict[str, int]:
+        """Completed steps after which each staged parameter trains; a tied one at the earliest time of its names."""
+        steps = thaw_steps(model, self._stages(model, horizon))
+        earliest: dict[int, int] = {}
+        for name, step in steps.items():
+            key = id(model.get_parameter(name))
+            earliest[key] = min(step, earliest.get(key, step))
+        return {name: earliest[id(tensor)] for name, tensor in model.named_parameters() if id(tensor) in earliest}
 
     def _groups(self, model: nn.Module) -> list[list[str]]:
         if self.stages is not None:
@@ -204,6 +214,22 @@ class Unfreezing:
             last = horizon.amount(Duration(every.amount * (len(groups) - 1), every.unit), name="unfreezing.every")
             fix = f'With {len(groups)} stages, write at most every: "{max(99 // (len(groups) - 1), 1)}%", or name fewer modules'
             require(last < horizon.total, "unfreezing.every", self.every, expected, fix)
+
+
+def _check_stages(stages: Any) -> None:
+    good = isinstance(stages, (list, tuple)) and len(stages) > 0
+    require(good, "unfreezing.stages", stages, "a list of stages", f"Write {_WELL_FORMED}")
+    for number, stage in enumerate(stages):
+        path = f"unfreezing.stages[{number}]"
+        good = isinstance(stage, Mapping) and set(stage) == {"modules", "at"}
+        require(good, path, stage, "a mapping with modules and at, and nothing else", f"Write {_WELL_FORMED}")
+        good = _names(stage["modules"])
+        require(good, f"{path}.modules", stage["modules"], "a list of one name or more", f"Write {_WELL_FORMED}")
+        try:
+            Duration.parse(stage["at"], name=f"{path}.at")
+        except JobError as error:
+            error.fix = f"Write {_WELL_FORMED}"
+            raise
 
 
 def _names(value: Any) -> bool:

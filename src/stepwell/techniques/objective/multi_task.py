@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.catalog import lookup, record_of, settings_of, technique
 from stepwell.core.check import require
@@ -81,7 +83,7 @@ class MultiTask(Objective):
     def terms(self, outputs: Tree, batch: Batch) -> Terms:
         terms: Terms = {}
         for name, objective in self.objectives.items():
-            output = _member(outputs, name, "outputs", "Return a dict with a key for every task from forward()")
+            output = _member(outputs, name, "outputs", self._remedy)
             part = _of_task(batch, name)
             try:
                 found = objective.terms(output, part)
@@ -92,6 +94,15 @@ class MultiTask(Objective):
             for key, term in found.items():
                 terms[f"{name}.{key}"] = term._replace(unit=f"{name}.{term.unit}", weight=weight * term.weight)
         return terms
+
+    @property
+    def _remedy(self) -> str:
+        """What the model has to return, and how it comes to that."""
+        returned = ", ".join(f"{name!r}: self.{name}(states)" if name.isidentifier() else f"{name!r}: ..." for name in self.tasks)
+        return (
+            f"Return one output for each task from forward(): {{{returned}}}, each made by a layer of its own, e.g. an "
+            "nn.Linear, from the states that they share; or take the model multi_head, which has a head for each task"
+        )
 
     def counts(self, batch: Batch) -> Counts:
         return {
@@ -108,7 +119,8 @@ def _of_task(batch: Batch, name: str) -> Batch:
 
 def _member(tree: Tree, name: str, kind: str, fix: str) -> Tree:
     if not isinstance(tree, Mapping):
-        raise DataError(f"multi_task got {kind} of type {type(tree).__name__}", expected="a dict with every task's own", fix=fix)
+        what = f"that are one tensor {tuple(tree.shape)}" if isinstance(tree, Tensor) else f"of type {type(tree).__name__}"
+        raise DataError(f"multi_task got {kind} {what}", expected="a dict with every task's own", fix=fix)
     if name not in tree:
         raise DataError(
             f"multi_task got {kind} without the task {name!r}",
