@@ -36,7 +36,7 @@ types: .venv/.stamp
 bench-speed: .venv-bench/.stamp-peers
 	$(BENCH)/python -m benchmarks.speed
 
-# About a quarter of an hour; writes its table into docs/resilience.md.
+# Five to ten minutes; writes its table into docs/resilience.md.
 bench-resilience: .venv-bench/.stamp-peers
 	$(BENCH)/python -m benchmarks.resilience
 

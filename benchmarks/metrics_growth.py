@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.records.run_folder import RunFolder
 from stepwell.report.page import write_report
 from stepwell.report.tables import read_run
 

@@ -24,8 +24,8 @@ from torch import nn
 
 from benchmarks.bars import Bar, summary
 from benchmarks.timing import Spread, quiet_collector, ratios
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from stepwell.engine.records.run_folder import RunFolder
 from stepwell.engine.state import snapshot
 from stepwell.recipe.files import dump
 from stepwell.recipe.fit import ingredients

@@ -171,7 +171,7 @@ def renewed(text: str) -> str:
 
 def dataclass_card(heading: str, kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> str:
     """A settings class: what it is and its fields; `shared` says what fields mean that no docstring of its own has."""
-    from stepwell.recipe.schema import fields_of
+    from stepwell.recipe.values.schema import fields_of
 
     prose, arguments, _ = sections(inspect.getdoc(kind) or "")
     head = [heading, "", prose, ""] if heading else []

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from stepwell.core.batch import Batch
     from stepwell.engine.train_step import TrainStep
     from stepwell.models.registry import model
-    from stepwell.recipe.audit import audit
-    from stepwell.recipe.diff import diff
+    from stepwell.recipe.archive.export import export
+    from stepwell.recipe.archive.foreign_weights import import_weights
+    from stepwell.recipe.archive.runs import runs
     from stepwell.recipe.estimators import Classifier, Regressor
-    from stepwell.recipe.export import export
+    from stepwell.recipe.evidence.audit import audit
+    from stepwell.recipe.evidence.diff import diff
+    from stepwell.recipe.evidence.replay import replay
+    from stepwell.recipe.evidence.verify import verify
     from stepwell.recipe.fit import fit
-    from stepwell.recipe.foreign_weights import import_weights
     from stepwell.recipe.job import Job, Recipe
-    from stepwell.recipe.replay import replay
-    from stepwell.recipe.runs import runs
     from stepwell.recipe.verbs import check, evaluate, explain, predict, resume, schedule, train
-    from stepwell.recipe.verify import verify
     from stepwell.report.card import write_card
     from stepwell.report.page import write_report
 
@@ -41,22 +41,22 @@ _HOMES = {
     "Recipe": "stepwell.recipe.job",
     "Regressor": "stepwell.recipe.estimators",
     "TrainStep": "stepwell.engine.train_step",
-    "audit": "stepwell.recipe.audit",
+    "audit": "stepwell.recipe.evidence.audit",
     "check": "stepwell.recipe.verbs",
-    "diff": "stepwell.recipe.diff",
+    "diff": "stepwell.recipe.evidence.diff",
     "evaluate": "stepwell.recipe.verbs",
     "explain": "stepwell.recipe.verbs",
-    "export": "stepwell.recipe.export",
+    "export": "stepwell.recipe.archive.export",
     "fit": "stepwell.recipe.fit",
-    "import_weights": "stepwell.recipe.foreign_weights",
+    "import_weights": "stepwell.recipe.archive.foreign_weights",
     "model": "stepwell.models.registry",
     "predict": "stepwell.recipe.verbs",
-    "replay": "stepwell.recipe.replay",
+    "replay": "stepwell.recipe.evidence.replay",
     "resume": "stepwell.recipe.verbs",
-    "runs": "stepwell.recipe.runs",
+    "runs": "stepwell.recipe.archive.runs",
     "schedule": "stepwell.recipe.verbs",
     "train": "stepwell.recipe.verbs",
-    "verify": "stepwell.recipe.verify",
+    "verify": "stepwell.recipe.evidence.verify",
     "write_card": "stepwell.report.card",
     "write_report": "stepwell.report.page",
 }

@@ -15,8 +15,8 @@ import pytest
 import torch
 from table_job import CLASSES, HEADER, JOB, REGRESSION, call, content, full_rows, row, rows, write
 
-from stepwell.engine import saver
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint
+from stepwell.engine.records import saver
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint
 
 BY_TIME = "split: {validation: 0.2, test: 0.2, by: time}"
 SPLIT = "split: {validation: 0.2, test: 0.2}"

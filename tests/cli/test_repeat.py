@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from table_job import CLASSES, HEADER, call, content, row, rows, write
 
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

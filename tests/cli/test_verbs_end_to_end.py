@@ -20,7 +20,7 @@ from table_job import HEADER, JOB, Answer, call, content, row, rows, write
 
 from stepwell.core.catalog import discover
 from stepwell.data.split import SplitSpec, split_indices
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.event_log import read_events
 from stepwell.engine.trainer import Trainer
 
 SAME = ("model/model.safetensors", "model/model.json", "metrics/train.csv", "metrics/validation.csv")
@@ -131,7 +131,7 @@ def test_a_longer_budget_goes_on_from_a_finished_run(with_run: Path) -> None:
 
 KILLED = """
 import os, signal
-from stepwell.engine import {module} as module
+from stepwell.engine.records import {module} as module
 real = module.{name}
 def killing(path, *rest):
     if {part!r} in str(path):

@@ -95,7 +95,7 @@ def help_of(*verbs: str) -> str:
 @pytest.mark.parametrize("page", with_block("yaml"), ids=name)
 def test_the_yaml_of_a_page_is_a_job(page: Path) -> None:
     import stepwell
-    from stepwell.recipe.yaml_reader import parse
+    from stepwell.recipe.values.yaml_reader import parse
 
     for block in blocks(page):
         if block.language == "yaml":

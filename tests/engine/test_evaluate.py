@@ -10,7 +10,7 @@ from torch import nn
 
 from stepwell.core.batch import Batch
 from stepwell.engine.evaluate import evaluate
-from stepwell.engine.metrics import make_metrics
+from stepwell.engine.metrics.streaming import make_metrics
 from stepwell.recipe.fit import fit
 from stepwell.recipe.job import Recipe
 from stepwell.techniques import CrossEntropy, Mse

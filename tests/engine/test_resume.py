@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stepwell.engine.checkpoint import load_checkpoint, save_checkpoint
+from stepwell.engine.records.checkpoint import load_checkpoint, save_checkpoint
 from stepwell.engine.state import separate, snapshot
 from stepwell.recipe.fit import ingredients
 from stepwell.recipe.job import Job

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from stepwell.core.errors import Interrupted, RunFolderError, TrainingStopped
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
-from stepwell.engine.run_folder import RunFolder, read_metrics
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from stepwell.engine.records.run_folder import RunFolder, read_metrics
 from stepwell.recipe.fit import fit
 from stepwell.recipe.job import Recipe
 from stepwell.recipe.run import Run

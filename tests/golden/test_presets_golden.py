@@ -11,7 +11,7 @@ import pytest
 
 from stepwell import presets
 from stepwell.recipe.job import Recipe
-from stepwell.recipe.yaml_writer import dump
+from stepwell.recipe.values.yaml_writer import dump
 
 FOLDER = Path(__file__).parent / "presets"
 

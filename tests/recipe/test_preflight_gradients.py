@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import stepwell
 from stepwell.core.errors import JobError
-from stepwell.engine.run_folder import read_metrics
+from stepwell.engine.records.run_folder import read_metrics
 
 DATA = (torch.randn(16, 3, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2)
 

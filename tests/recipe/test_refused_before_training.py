@@ -71,7 +71,7 @@ def test_drawing_loaded_weights_anew_is_refused(tmp_path: Path) -> None:
 
 
 def test_advice_on_decay_needs_a_decay() -> None:
-    from stepwell.recipe.advice import Situation, advice
+    from stepwell.recipe.explaining.advice import Situation, advice
     from stepwell.techniques import AdamW
 
     records = (stepwell.core.catalog.record_of(AdamW()),)

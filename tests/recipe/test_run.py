@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from stepwell.core.errors import JobError, TrainingStopped
 from stepwell.data.targets import TASKS as DATA_TASKS
-from stepwell.recipe.explain import explanation
+from stepwell.recipe.explaining.explain import explanation
 from stepwell.recipe.fit import fit, ingredients
 from stepwell.recipe.job import Job, Recipe
 from stepwell.recipe.run import Assembly

@@ -12,7 +12,7 @@ from torch import nn
 
 import stepwell
 from stepwell.core.errors import JobError, RunFolderError
-from stepwell.recipe.audit import audit
+from stepwell.recipe.evidence.audit import audit
 from stepwell.report.card import card, in_markdown, write_card
 
 HOSTILE = [

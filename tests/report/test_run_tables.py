@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.metric_log import MetricLog
+from stepwell.engine.records.metric_log import MetricLog
 from stepwell.report.series import Series, band, thin
 from stepwell.report.tables import comparison, read_run, summary
 from stepwell.report.text import number

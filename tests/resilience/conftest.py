@@ -44,7 +44,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
     from forked import import_what_is_used_by
     from small_runs import train
 
-    from stepwell.recipe.fingerprint import environment
+    from stepwell.recipe.evidence.fingerprint import environment
 
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("first") / "run"

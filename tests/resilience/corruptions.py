@@ -225,7 +225,7 @@ def unnoticed(folder: Path, case: Case, expected: dict[str, bytes], told: list[s
         expected: files of the older one.
         told: warnings that were logged; emptied here.
     """
-    from stepwell.engine.checkpoint import load_checkpoint, newest_checkpoint
+    from stepwell.engine.records.checkpoint import load_checkpoint, newest_checkpoint
 
     before = {path.name: int(path.name[5:]) for path in folder.glob("step-*")}
     good = older(folder)

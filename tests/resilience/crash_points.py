@@ -23,7 +23,7 @@ from small_runs import (
 from system_calls import Call
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.checkpoint import checkpoints, verify_checkpoint
+from stepwell.engine.records.checkpoint import checkpoints, verify_checkpoint
 
 STOPPED_AT = 2 * INTERVAL + 1
 SAVED = 3 * INTERVAL

@@ -14,11 +14,11 @@ from stepwell.core.batches.thesaurus import make_table, read_thesaurus
 from stepwell.core.errors import StepwellError
 from stepwell.data.catalog import SOURCES
 from stepwell.data.split import SplitSpec
-from stepwell.engine.checkpoint import load_checkpoint, verify_checkpoint
+from stepwell.engine.records.checkpoint import load_checkpoint, verify_checkpoint
 from stepwell.recipe.adapters import load_adapter
+from stepwell.recipe.archive.foreign_weights import read_foreign
 from stepwell.recipe.delivered import load_delivered
 from stepwell.recipe.files import read_job
-from stepwell.recipe.foreign_weights import read_foreign
 from stepwell.recipe.initial import read_weights
 from stepwell.report.curves import pictures
 from stepwell.report.page import page

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.presets import names, preset
-from stepwell.recipe.yaml_reader import parse
-from stepwell.recipe.yaml_writer import dump
+from stepwell.recipe.values.yaml_reader import parse
+from stepwell.recipe.values.yaml_writer import dump
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 def no_flush_of_files() -> None:
     """What is written isn't flushed before its folder is renamed."""
-    from stepwell.engine import checkpoint, storage
+    from stepwell.engine.records import checkpoint, storage
 
     def write_into(path: Path, pieces: Any) -> str:
         digest = hashlib.sha256()
@@ -27,14 +27,14 @@ def no_flush_of_files() -> None:
 
 def no_flush_of_folders() -> None:
     """A rename isn't made to last."""
-    from stepwell.engine import storage
+    from stepwell.engine.records import storage
 
     storage.flush_folder = lambda folder: None
 
 
 def prune_first() -> None:
     """Older checkpoints go before the new one is there."""
-    from stepwell.engine import checkpoint, saver, storage
+    from stepwell.engine.records import checkpoint, saver, storage
 
     save = saver.save_checkpoint
 
@@ -85,7 +85,7 @@ def average_counter_dropped() -> None:
 
 def checksums_skipped() -> None:
     """Every sum is the same."""
-    from stepwell.engine import checkpoint
+    from stepwell.engine.records import checkpoint
 
     write = checkpoint.write_into
 
@@ -109,7 +109,7 @@ def unsafe_yaml() -> None:
 def failures_called_saved() -> None:
     """A save that failed counts as one that went well."""
     from stepwell.core.errors import RunFolderError
-    from stepwell.engine import saver
+    from stepwell.engine.records import saver
 
     save = saver.save_checkpoint
 
@@ -124,7 +124,7 @@ def failures_called_saved() -> None:
 
 def rows_kept() -> None:
     """What was logged after the checkpoint stays when training goes on from it."""
-    from stepwell.engine.run_folder import RunFolder
+    from stepwell.engine.records.run_folder import RunFolder
 
     RunFolder.rewind = lambda self, rows: None  # type: ignore[method-assign]
 

@@ -117,7 +117,8 @@ def watch(marks: Marks, aim: Aim | None) -> None:
     Moments: "began" (the loop is entered, after loading), "stepping" and "stepped", "evaluating", "evaluated", "saving", "saved",
     "pruned" and "call" (before and after each of storage's calls). Only functions that other modules import are wrapped.
     """
-    from stepwell.engine import saver, trainer
+    from stepwell.engine import trainer
+    from stepwell.engine.records import saver
     from stepwell.recipe import run as run_module
 
     tell: Aim = aim or (lambda moment, step: None)

@@ -16,7 +16,7 @@ import torch
 from forked import Marks, ended, forked
 from small_runs import MARKS, command, kill_this_process, watch
 
-from stepwell.engine.checkpoint import SCHEMA, checkpoints
+from stepwell.engine.records.checkpoint import SCHEMA, checkpoints
 
 FORMATS = Path(__file__).parents[1] / "engine" / "formats"
 STOPPED = 40

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwell.engine import storage
+from stepwell.engine.records import storage
 
 CHANGING = ("open", "write", "fsync", "close", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate", "read")
 BY_HANDLE = ("write", "fsync", "close", "ftruncate", "read")

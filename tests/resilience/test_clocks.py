@@ -16,7 +16,7 @@ from crash_points import STOPPED_AT
 from forked import done, forked
 from small_runs import differences, kill_this_process, remains, train
 
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.event_log import read_events
 
 ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns")
 HOUR, TEN_YEARS = 3600.0, 10 * 365.25 * 86400.0

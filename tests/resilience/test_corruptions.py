@@ -17,7 +17,7 @@ from forked import done, forked
 from small_runs import INTERVAL, differences, remains, train
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.checkpoint import checkpoints, newest_checkpoint, save_checkpoint
+from stepwell.engine.records.checkpoint import checkpoints, newest_checkpoint, save_checkpoint
 
 
 class Told(logging.Handler):

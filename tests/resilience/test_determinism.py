@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import stepwell
-from stepwell.engine.checkpoint import checkpoints
+from stepwell.engine.records.checkpoint import checkpoints
 
 # Each recipe draws somewhere: dropout in the model, mixing, noise, dropped layers; and keeps state somewhere.
 RECIPES: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ import pytest
 from counted import report
 
 from stepwell.core.reports import Event
-from stepwell.engine import storage
-from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.records import storage
+from stepwell.engine.records.run_folder import RunFolder
 from stepwell.report.page import page
 from stepwell.report.series import Series
 from stepwell.report.tables import Stretches, read_run

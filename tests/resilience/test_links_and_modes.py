@@ -17,7 +17,7 @@ from forked import forked
 
 from stepwell.core.errors import DataError, RunFolderError
 from stepwell.data.registry import existing
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint
 from stepwell.recipe.files import read_job
 from stepwell.recipe.verbs import resume, train
 from stepwell.report.page import write_report

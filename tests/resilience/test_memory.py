@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from stepwell.core.batch import Batch
 from stepwell.core.clock import Horizon
 from stepwell.engine import memory as memory_module
-from stepwell.engine import saver as saver_module
-from stepwell.engine.checkpoint import load_checkpoint
-from stepwell.engine.event_log import read_events
 from stepwell.engine.memory import Shortage, SparingStep
 from stepwell.engine.parts import Execution
+from stepwell.engine.records import saver as saver_module
+from stepwell.engine.records.checkpoint import load_checkpoint
+from stepwell.engine.records.event_log import read_events
 from stepwell.engine.state import snapshot
 from stepwell.engine.train_step import TrainStep
 from stepwell.techniques import AdamW, CrossEntropy, Sgd

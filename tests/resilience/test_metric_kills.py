@@ -12,8 +12,8 @@ from counted import report
 from forked import Child
 from system_calls import Call, Calls
 
-from stepwell.engine import metric_log, storage
-from stepwell.engine.metric_log import MetricLog
+from stepwell.engine.records import metric_log, storage
+from stepwell.engine.records.metric_log import MetricLog
 
 ROWS = 8  # of a chunk here
 

@@ -14,8 +14,8 @@ from forked import Marks, done, forked
 from small_runs import INTERVAL, MARKS, STEPS, network, train
 from torch import nn
 
-from stepwell.engine.checkpoint import checkpoints, load_checkpoint
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.checkpoint import checkpoints, load_checkpoint
+from stepwell.engine.records.event_log import read_events
 
 PLACES = ("loss", "gradients", "inputs", "weights")
 AT = (1, 12, STEPS)

@@ -11,7 +11,7 @@ from counted import report
 from forked import done
 from safetensors.torch import load_file
 
-from stepwell.engine.checkpoint import SCHEMA, checkpoints, load_checkpoint
+from stepwell.engine.records.checkpoint import SCHEMA, checkpoints, load_checkpoint
 
 FORMATS = Path(__file__).parents[1] / "engine" / "formats"
 STORED = sorted(FORMATS.glob("checkpoint-*"))

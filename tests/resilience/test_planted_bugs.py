@@ -91,7 +91,7 @@ def test_a_chain_of_kills_tells_of_state_that_does_not_come_back(
 def test_flipped_bits_tell_of_skipped_checksums(memory: Path, loaded: None, bug: Plant, red: bool) -> None:
     def work() -> list[str]:
         bug()
-        from stepwell.engine.checkpoint import save_checkpoint
+        from stepwell.engine.records.checkpoint import save_checkpoint
 
         problems = []
         for number in range(6):

@@ -20,9 +20,9 @@ from forked import done, forked
 from small_runs import differences, remains, temporaries, train, without_names
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.checkpoint import checkpoints, verify_checkpoint
-from stepwell.engine.event_log import read_events
-from stepwell.engine.storage import write_bytes
+from stepwell.engine.records.checkpoint import checkpoints, verify_checkpoint
+from stepwell.engine.records.event_log import read_events
+from stepwell.engine.records.storage import write_bytes
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_device_in_a_files_place_is_neither_written_nor_read(memory: Path) -> 
     assert (memory / "result.json").read_bytes() == b"{}"
     assert not (memory / "result.json").is_symlink()
     (memory / "events.jsonl").symlink_to("/dev/full")
-    from stepwell.engine.event_log import EventLog
+    from stepwell.engine.records.event_log import EventLog
 
     with pytest.raises(RunFolderError):
         EventLog(memory / "events.jsonl", "0" * 64)

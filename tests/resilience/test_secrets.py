@@ -15,10 +15,10 @@ from torch import nn
 
 import stepwell
 from stepwell.core.errors import JobError
+from stepwell.recipe.evidence.fingerprint import VARIABLES, environment
 from stepwell.recipe.files import parse_job, read_job
-from stepwell.recipe.fingerprint import VARIABLES, environment
 from stepwell.recipe.record import start_folder
-from stepwell.recipe.secrets import redacted, redacted_words, refuse_secrets, secret_in
+from stepwell.recipe.values.secrets import redacted, redacted_words, refuse_secrets, secret_in
 from stepwell.report.card import write_card
 
 LETTERS = string.ascii_letters + string.digits

@@ -29,8 +29,8 @@ from small_runs import (
 from torch import Tensor
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.checkpoint import checkpoints, verify_checkpoint
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.checkpoint import checkpoints, verify_checkpoint
+from stepwell.engine.records.event_log import read_events
 
 STOPPING = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
 MOMENTS = ("stepping", "forward", "stepped", "evaluating", "evaluated", "saving", "saved", "data")

@@ -18,7 +18,7 @@ from forked import Child, Ended, ended, import_what_is_used_by
 
 from stepwell.cli.main import main
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.records.run_folder import RunFolder
 
 STARTERS = 8
 JOB = """

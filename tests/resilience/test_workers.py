@@ -29,7 +29,7 @@ from stepwell.data import parcels, workers
 from stepwell.data.examples import MapExamples
 from stepwell.data.iterable import IterableSource
 from stepwell.data.sources import ShuffledSource, eval_batches
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.event_log import read_events
 
 pytestmark = pytest.mark.usefixtures("loaded")
 HUNG = 30.0  # seconds of a trial: nothing may take longer

@@ -14,8 +14,8 @@ from small_runs import INTERVAL, MARKS, differences, remains, temporaries, train
 from system_calls import Call, Calls, put_in
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.checkpoint import checkpoints, verify_checkpoint
-from stepwell.engine.event_log import read_events
+from stepwell.engine.records.checkpoint import checkpoints, verify_checkpoint
+from stepwell.engine.records.event_log import read_events
 
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EMFILE")
 SHORT = "short write"

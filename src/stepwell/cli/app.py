@@ -179,7 +179,7 @@ def explain(job: JobFile, set_: Set = None, import_: Import = None, debug: Debug
 @app.command()
 def schedule(job: JobFile, png: PngOut = None, set_: Set = None, import_: Import = None, debug: Debug = False) -> None:
     """Show the course of every scheduled value, before anything is trained."""
-    from stepwell.recipe.schedule_view import drawn
+    from stepwell.recipe.explaining.schedule_view import drawn
     from stepwell.recipe.verbs import schedule as verb
 
     if png is not None:
@@ -237,7 +237,7 @@ app.command()(repeat.diff)
 @app.command()
 def audit(run: RunDir, expect: Head = None, card: CardOut = None, debug: Debug = False) -> None:
     """Compare what is in a run folder with what its log has on record. Exits with 1 where something is broken."""
-    from stepwell.recipe.audit import audit as verb
+    from stepwell.recipe.evidence.audit import audit as verb
     from stepwell.report.text import aligned, plain
 
     found = verb(run, expect=expect)

@@ -66,7 +66,7 @@ def list_runs(
     dir: Folder = Path("runs"), where: Where = None, sort: Sort = "started", limit: Limit = None, debug: Debug = False
 ) -> None:
     """The runs in a folder: state, model, headline metric, steps, size."""
-    from stepwell.recipe.runs import runs as verb
+    from stepwell.recipe.archive.runs import runs as verb
     from stepwell.report.runs import runs_table
 
     print(runs_table(verb(dir, where=where or (), sort=sort), most=limit))
@@ -83,7 +83,7 @@ def clean(
     debug: Debug = False,
 ) -> None:
     """Say what could go, and with --yes remove it: spare checkpoints, leftovers, or whole runs."""
-    from stepwell.recipe.run_cleaning import carry_out, plan_cleaning
+    from stepwell.recipe.archive.cleaning import carry_out, plan_cleaning
     from stepwell.report.runs import cleaning_text
 
     plan = plan_cleaning(dir, keep=keep, max_size=max_size, older=older, only=only)
@@ -92,7 +92,7 @@ def clean(
 
 def export(run: RunDir, to: To, out: ExportOut = None, debug: Debug = False) -> None:
     """Write a trained model for use elsewhere, with the lines that load it."""
-    from stepwell.recipe.export import export as verb
+    from stepwell.recipe.archive.export import export as verb
     from stepwell.report.text import plain
 
     exported = verb(run, to=to, out=out)
@@ -103,7 +103,7 @@ def export(run: RunDir, to: To, out: ExportOut = None, debug: Debug = False) -> 
 
 def import_weights(file: Foreign, out: WeightsOut = None, key: Key = None, debug: Debug = False) -> None:
     """Convert a foreign file of weights to safetensors, without trusting it."""
-    from stepwell.recipe.foreign_weights import import_weights as verb
+    from stepwell.recipe.archive.foreign_weights import import_weights as verb
     from stepwell.report.runs import size
     from stepwell.report.text import amount, plain
 

@@ -29,7 +29,7 @@ ReplayOut = Annotated[
 def verify(run: RunDir, steps: Steps = None, import_: Import = None, debug: Debug = False) -> None:
     """Compute a run's last stretch again: identical to the bit, or what changed. Exits with 1 where it differs."""
     from stepwell.cli.verdicts import verification_text
-    from stepwell.recipe.verify import verify as verb
+    from stepwell.recipe.evidence.verify import verify as verb
 
     _import(import_)
     found = verb(run, steps=steps)
@@ -39,7 +39,7 @@ def verify(run: RunDir, steps: Steps = None, import_: Import = None, debug: Debu
 def replay(run: RunDir, out: ReplayOut = None, import_: Import = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Train a finished run again and compare all that it left, byte by byte. Exits with 1 where it differs."""
     from stepwell.cli.verdicts import replay_text
-    from stepwell.recipe.replay import replay as verb
+    from stepwell.recipe.evidence.replay import replay as verb
     from stepwell.report.progress import ProgressLine
 
     _import(import_)
@@ -55,7 +55,7 @@ def replay(run: RunDir, out: ReplayOut = None, import_: Import = None, quiet: Qu
 def diff(run: RunDir, other: OtherRun, debug: Debug = False) -> None:
     """What two runs differ in: job, environment, data, metrics, weights, events."""
     from stepwell.cli.verdicts import difference_text
-    from stepwell.recipe.diff import diff as verb
+    from stepwell.recipe.evidence.diff import diff as verb
 
     _answer(difference_text(verb(run, other)), same=True)
 

@@ -53,7 +53,7 @@ def run_verb(verb: Callable[[ProgressLine | None], Any], call: Call, *, samples:
         call: how it was called.
         samples: in a step, where that is known.
     """
-    from stepwell.recipe.audit import head
+    from stepwell.recipe.evidence.audit import head
     from stepwell.report.page import write_report
     from stepwell.report.progress import ProgressLine
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from stepwell.report.text import aligned, amount, number
 
 if TYPE_CHECKING:
-    from stepwell.engine.same_bytes import RowDifference, TensorDifference
-    from stepwell.recipe.compared import Compared, Part
-    from stepwell.recipe.diff import RunDifference
-    from stepwell.recipe.fingerprint import Difference
-    from stepwell.recipe.replay import Replay
-    from stepwell.recipe.verify import Verification
+    from stepwell.engine.records.same_bytes import RowDifference, TensorDifference
+    from stepwell.recipe.evidence.compared import Compared, Part
+    from stepwell.recipe.evidence.diff import RunDifference
+    from stepwell.recipe.evidence.fingerprint import Difference
+    from stepwell.recipe.evidence.replay import Replay
+    from stepwell.recipe.evidence.verify import Verification
 
 __all__ = ["difference_text", "replay_text", "verification_text"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stepwell.core.batch import Batch, Tree
 from stepwell.core.randomness import SeededDefaults
 from stepwell.core.slots import Objective
-from stepwell.engine.metrics import Accumulator, Metric
+from stepwell.engine.metrics.streaming import Accumulator, Metric
 from stepwell.parallel.group import Group, sum_numbers
 from stepwell.precision import Precision
 

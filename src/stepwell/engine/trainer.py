@@ -16,15 +16,15 @@ from stepwell.core.errors import DataError, Interrupted, RunFolderError, Stepwel
 from stepwell.core.reports import EvalReport, StepReport, Stop
 from stepwell.core.slots import Average, Source
 from stepwell.data.loading import Watch
-from stepwell.engine.checkpoint import Saved, newest_checkpoint
-from stepwell.engine.history import Recorder
 from stepwell.engine.memory import OutOfMemory, SparingStep, copy_of
-from stepwell.engine.metrics import metric_mode
-from stepwell.engine.run_folder import RunFolder
-from stepwell.engine.saver import Retention, Saver
+from stepwell.engine.metrics.streaming import metric_mode
+from stepwell.engine.records.checkpoint import Saved, newest_checkpoint
+from stepwell.engine.records.history import Recorder
+from stepwell.engine.records.run_folder import RunFolder
+from stepwell.engine.records.saver import Retention, Saver
+from stepwell.engine.records.storage import sweep
 from stepwell.engine.signals import SignalFlag, Stopped
 from stepwell.engine.state import snapshot
-from stepwell.engine.storage import sweep
 from stepwell.engine.train_step import TrainStep
 
 logger = logging.getLogger("stepwell.train")

@@ -42,7 +42,7 @@ def preset(name: str) -> dict[str, Any]:
     [0.9, 0.98]
     """
     # Read when asked for: the reader stands beside this package, in recipe.
-    from stepwell.recipe.yaml_reader import parse
+    from stepwell.recipe.values.yaml_reader import parse
 
     mapping: dict[str, Any] = parse(text(name), lambda line: f"preset {name}, line {line}")
     return mapping

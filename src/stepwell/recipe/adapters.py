@@ -23,8 +23,8 @@ from stepwell.core.modules.low_rank import (
     merge_,
 )
 from stepwell.core.randomness import Rng
-from stepwell.engine.storage import read_json, write_bytes
-from stepwell.engine.tensors import read_tensors
+from stepwell.engine.records.storage import read_json, write_bytes
+from stepwell.engine.records.tensors import read_tensors
 
 __all__ = ["load_adapter", "merge_adapter", "save_adapter"]
 

@@ -13,8 +13,8 @@ from stepwell.core.catalog import STAGES, lookup, record_of, settings_of
 from stepwell.core.errors import RunFolderError, StepwellError
 from stepwell.core.randomness import Rng
 from stepwell.core.signature import Signature
-from stepwell.engine.storage import read_json
-from stepwell.engine.tensors import read_tensors
+from stepwell.engine.records.storage import read_json
+from stepwell.engine.records.tensors import read_tensors
 from stepwell.models import registry
 from stepwell.recipe.run_paths import require_folder
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stepwell.core.errors import JobError
-from stepwell.recipe.blame import written_as
 from stepwell.recipe.job import Job
-from stepwell.recipe.overrides import Override, apply
-from stepwell.recipe.places import PlacedDict
-from stepwell.recipe.secrets import refuse_secrets
-from stepwell.recipe.yaml_reader import MAX_BYTES, parse
-from stepwell.recipe.yaml_writer import dump
+from stepwell.recipe.values.blame import written_as
+from stepwell.recipe.values.overrides import Override, apply
+from stepwell.recipe.values.places import PlacedDict
+from stepwell.recipe.values.secrets import refuse_secrets
+from stepwell.recipe.values.yaml_reader import MAX_BYTES, parse
+from stepwell.recipe.values.yaml_writer import dump
 
 __all__ = ["dump", "parse_job", "read_job", "read_mapping"]
 

@@ -51,7 +51,7 @@ def fit(
         out: folder for checkpoints, metrics and the model; None writes nothing.
         existing: what to do where `out` already holds this job's run: refuse, or continue it from its newest checkpoint
             (the data must be the same).
-        progress: a live watcher, see `stepwell.engine.history.Progress`.
+        progress: a live watcher, see `stepwell.engine.records.history.Progress`.
         weights: one weight >= 0 per training example, (N,), where `data` doesn't hold them. Validation data has its
             own, as (inputs, targets, weights); they weigh in its loss and metrics.
         sampling: "once" draws each training example once an epoch; "balanced" each class equally often; "weighted" in

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from stepwell.core.catalog import Field, record_of
 from stepwell.core.errors import DataError, JobError, nearest
 from stepwell.core.randomness import Rng
-from stepwell.engine.storage import read_bytes, sha256
-from stepwell.engine.tensors import read_tensors
-from stepwell.recipe.foreign_weights import ENDINGS
-from stepwell.recipe.places import place_of
-from stepwell.recipe.schema import mapping_at, settings_from
+from stepwell.engine.records.storage import read_bytes, sha256
+from stepwell.engine.records.tensors import read_tensors
+from stepwell.recipe.archive.foreign_weights import ENDINGS
+from stepwell.recipe.values.places import place_of
+from stepwell.recipe.values.schema import mapping_at, settings_from
 
 __all__ = ["InitialWeights", "Started", "initial_weights_from", "initialised", "read_weights", "start_from_"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stepwell.core.errors import JobError, nearest
-from stepwell.recipe.canonical import job_values, recipe_values
-from stepwell.recipe.parts import UNSET, KeepRules, ModelSpec, StopRules
-from stepwell.recipe.paths import set_at
-from stepwell.recipe.plain import frozen, job_mapping, recipe_mapping, technique_id
+from stepwell.recipe.values.canonical import job_values, recipe_values
+from stepwell.recipe.values.parts import UNSET, KeepRules, ModelSpec, StopRules
+from stepwell.recipe.values.paths import set_at
+from stepwell.recipe.values.plain import frozen, job_mapping, recipe_mapping, technique_id
 
 __all__ = ["Job", "KeepRules", "ModelSpec", "Recipe", "StopRules"]
 

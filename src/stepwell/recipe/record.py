@@ -11,19 +11,19 @@ from typing import Any
 import torch
 
 from stepwell.core.errors import RunFolderError, StepwellError
-from stepwell.engine.confusion import Confusion
-from stepwell.engine.event_log import read_events
-from stepwell.engine.history import Progress
-from stepwell.engine.run_folder import RunFolder
-from stepwell.engine.storage import explained, make_folder, write_bytes
-from stepwell.recipe.blame import blaming
+from stepwell.engine.metrics.confusion import Confusion
+from stepwell.engine.records.event_log import read_events
+from stepwell.engine.records.history import Progress
+from stepwell.engine.records.run_folder import RunFolder
+from stepwell.engine.records.storage import explained, make_folder, write_bytes
+from stepwell.recipe.evidence.happenings import note_end, note_failure, note_start
+from stepwell.recipe.evidence.manifest import manifest
 from stepwell.recipe.files import dump, parse_job
-from stepwell.recipe.happenings import note_end, note_failure, note_start
 from stepwell.recipe.job import Job
-from stepwell.recipe.manifest import manifest
 from stepwell.recipe.preflight import preflight
 from stepwell.recipe.run import Assembly, Ingredients, Run
-from stepwell.recipe.secrets import refuse_secrets
+from stepwell.recipe.values.blame import blaming
+from stepwell.recipe.values.secrets import refuse_secrets
 
 
 def start_folder(path: Path, job: Job, **facts: Any) -> RunFolder:

@@ -21,13 +21,13 @@ from stepwell.core.slots import Source, call_model
 from stepwell.data.examples import Examples
 from stepwell.data.sampling import Sampling
 from stepwell.data.sources import ShuffledSource, eval_batches
-from stepwell.engine.confusion import Confusion, ConfusionMatrix
 from stepwell.engine.evaluate import evaluate, evaluating, is_text
-from stepwell.engine.history import History, Progress, Recorder
 from stepwell.engine.memory import Cut
-from stepwell.engine.metrics import Accumulator, make_metrics
+from stepwell.engine.metrics.confusion import Confusion, ConfusionMatrix
+from stepwell.engine.metrics.streaming import Accumulator, make_metrics
 from stepwell.engine.parts import Execution
-from stepwell.engine.run_folder import RunFolder
+from stepwell.engine.records.history import History, Progress, Recorder
+from stepwell.engine.records.run_folder import RunFolder
 from stepwell.engine.train_step import TrainStep
 from stepwell.engine.trainer import Trainer
 from stepwell.recipe.compatibility import check_recipe

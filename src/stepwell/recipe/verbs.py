@@ -13,14 +13,14 @@ from stepwell.core.errors import DataError, JobError, RunFolderError, StepwellEr
 from stepwell.core.reports import EvalReport
 from stepwell.data.sources import eval_batches
 from stepwell.engine.evaluate import evaluate as evaluate_model
-from stepwell.engine.metrics import make_metrics
-from stepwell.engine.run_folder import RunFolder
-from stepwell.engine.storage import read_json
+from stepwell.engine.metrics.streaming import make_metrics
+from stepwell.engine.records.run_folder import RunFolder
+from stepwell.engine.records.storage import read_json
 from stepwell.models import registry
-from stepwell.recipe.blame import blaming, written_as
 from stepwell.recipe.compatibility import check_recipe
 from stepwell.recipe.delivered import Delivered, load_delivered, rebuilding
-from stepwell.recipe.explain import explanation
+from stepwell.recipe.explaining.explain import explanation
+from stepwell.recipe.explaining.schedule_view import Course, constant_rate, courses
 from stepwell.recipe.files import read_job
 from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job
@@ -31,8 +31,8 @@ from stepwell.recipe.resolve import Derived
 from stepwell.recipe.resuming import require_longer, with_limits
 from stepwell.recipe.run import Assembly, Ingredients, Meaning, Run, device_of, evaluation_size
 from stepwell.recipe.run_paths import require_folder
-from stepwell.recipe.schedule_view import Course, constant_rate, courses
 from stepwell.recipe.tasks import metric_names, objective_for, outputs_of, task_of
+from stepwell.recipe.values.blame import blaming, written_as
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,7 +61,7 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
         out: the run folder, new or empty; None writes nothing.
         base: the folder that relative data paths start from (a job file's own); where the data isn't there, or without
             one, they start from the working directory.
-        progress: a live watcher, see `stepwell.engine.history.Progress`.
+        progress: a live watcher, see `stepwell.engine.records.history.Progress`.
 
     Raises:
         StepwellError: a mistake in the job or the data, before anything was trained.
@@ -180,7 +180,7 @@ def _write(out: Path, frame: DataFrame, arrays: dict[str, Any] | None) -> None:
 
     import numpy as np
 
-    from stepwell.engine.storage import write_bytes
+    from stepwell.engine.records.storage import write_bytes
 
     if arrays is None:
         raise JobError(

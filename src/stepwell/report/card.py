@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.core.errors import JobError, StepwellError
-from stepwell.engine.event_log import Logged, read_events
-from stepwell.engine.storage import read_json, write_bytes
-from stepwell.recipe.audit import Audit, audit
+from stepwell.engine.records.event_log import Logged, read_events
+from stepwell.engine.records.storage import read_json, write_bytes
+from stepwell.recipe.evidence.audit import Audit, audit
 from stepwell.recipe.files import read_mapping
 from stepwell.report.text import flatten, metric, plain
 

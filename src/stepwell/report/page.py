@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.storage import write_bytes
+from stepwell.engine.records.storage import write_bytes
 from stepwell.report.curves import DARK, LIGHT, Picture, pictures, png
 from stepwell.report.html import Html, document, join, tag
 from stepwell.report.matrix import confusion

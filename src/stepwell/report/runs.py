@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 
-from stepwell.recipe.run_cleaning import Cleaning
-from stepwell.recipe.runs import RunEntry
+from stepwell.recipe.archive.cleaning import Cleaning
+from stepwell.recipe.archive.runs import RunEntry
 from stepwell.report.text import aligned, amount, metric, number, plain
 
 __all__ = ["cleaning_text", "runs_table", "size"]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stepwell.core.errors import JobError, RunFolderError
-from stepwell.engine.storage import write_bytes
-from stepwell.recipe.schedule_view import Course, summary
+from stepwell.engine.records.storage import write_bytes
+from stepwell.recipe.explaining.schedule_view import Course, summary
 from stepwell.report.curves import LIGHT, Theme
 
 __all__ = ["require_picture_path", "schedule_png", "write_schedule"]

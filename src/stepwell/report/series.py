@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwell.engine.metric_curve import Curve
+from stepwell.engine.records.metric_curve import Curve
 from stepwell.report.tables import Columns, Stretches
 from stepwell.report.text import number
 

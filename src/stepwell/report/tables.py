@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.metric_chunk import Column, numbers_of
-from stepwell.engine.metric_curve import Curve
-from stepwell.engine.metric_log import MetricLog
-from stepwell.engine.storage import read_bytes
+from stepwell.engine.records.metric_chunk import Column, numbers_of
+from stepwell.engine.records.metric_curve import Curve
+from stepwell.engine.records.metric_log import MetricLog
+from stepwell.engine.records.storage import read_bytes
 from stepwell.recipe.run_paths import require_folder
 from stepwell.report.text import duration, higher_is_better, main_metric, metric, number
 

@@ -15,7 +15,7 @@ from stepwell.core.clock import Horizon
 from stepwell.core.errors import JobError
 from stepwell.core.modules.layer_statistics import ActivationSums, gradient_statistics, suggest_clip_norm, update_ratio
 from stepwell.engine.parts import Execution
-from stepwell.engine.run_folder import read_layers, read_metrics
+from stepwell.engine.records.run_folder import read_layers, read_metrics
 from stepwell.engine.train_step import TrainStep
 from stepwell.recipe.job import Recipe
 from stepwell.techniques import ClipNorm, CrossEntropy, LayerStatistics, Sgd

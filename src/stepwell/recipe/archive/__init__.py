@@ -1,0 +1,1 @@
+"""Many runs, and models and weights on their way out and in."""

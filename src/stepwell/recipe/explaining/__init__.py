@@ -1,0 +1,1 @@
+"""A job explained before anything is trained."""
