@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stepwell.engine.records.storage import claim_folder, make_folder, remove_empty
+
 __all__ = ["next_folder"]
 
 
@@ -31,19 +33,18 @@ def next_folder(job: Path, out: Path | None, *, root: Path = Path("runs")) -> It
     finally:
         with suppress(OSError):  # not empty: the run has begun
             for place in [folder] if there else [folder, root]:
-                if place.exists():
-                    place.rmdir()
+                remove_empty(place)
 
 
 def _claim(name: str, root: Path) -> Path:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(root)
     taken = [re.fullmatch(re.escape(name) + r"-(\d+)", entry.name) for entry in root.iterdir()]
     # One above the highest, not the first gap: a number that was once used keeps meaning what it meant.
     number = max((int(match[1]) for match in taken if match), default=0) + 1
     while True:
         folder = root / f"{name}-{number}"
         try:
-            folder.mkdir(mode=0o700)
+            claim_folder(folder)
         except FileExistsError:
             number += 1
         else:

@@ -23,7 +23,7 @@ from stepwell.core.modules.low_rank import (
     merge_,
 )
 from stepwell.core.randomness import Rng
-from stepwell.engine.records.storage import read_json, write_bytes
+from stepwell.engine.records.storage import make_folder, read_json, write_bytes
 from stepwell.engine.records.tensors import read_tensors
 
 __all__ = ["load_adapter", "merge_adapter", "save_adapter"]
@@ -83,7 +83,7 @@ def save_adapter(model: nn.Module, folder: str | Path) -> None:
         for key, value in model.get_submodule(name).state_dict().items():
             tensors[f"{_PREFIX}{name}.{key}"] = value
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     write_bytes(place / WEIGHTS, save({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}))
     config = _config(next(iter(settings)), list(layers), whole)
     write_bytes(place / CONFIG, (json.dumps(config, indent=2) + "\n").encode())

@@ -15,7 +15,7 @@ from stepwell.engine.metrics.confusion import Confusion
 from stepwell.engine.records.event_log import read_events
 from stepwell.engine.records.history import Progress
 from stepwell.engine.records.run_folder import RunFolder
-from stepwell.engine.records.storage import explained, make_folder, write_bytes
+from stepwell.engine.records.storage import explained, make_folder, remove, remove_empty, write_bytes
 from stepwell.recipe.evidence.happenings import note_end, note_failure, note_start
 from stepwell.recipe.evidence.manifest import manifest
 from stepwell.recipe.files import dump, parse_job
@@ -57,10 +57,9 @@ def abandon(folder: RunFolder) -> None:
         begun |= {event.kind for event in read_events(path / "events.jsonl")} - {"started", "failed"}
         if not begun and not (metrics.exists() and any(metrics.iterdir())):
             for name in ("events.jsonl", "manifest.json", "job.yaml", "lock"):
-                (path / name).unlink(missing_ok=True)
-            if metrics.exists():
-                metrics.rmdir()
-            path.rmdir()
+                remove(path / name)
+            remove_empty(metrics)
+            remove_empty(path)
     folder.close()
 
 

@@ -74,6 +74,25 @@ def make_folder(path: Path) -> None:
             raise
 
 
+def claim_folder(path: Path) -> None:
+    """Create a folder that nobody has yet; of several who try at once one succeeds.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    os.mkdir(path, 0o700)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a folder in which nothing is; what is not there needn't be removed.
+
+    Raises:
+        OSError: something is in it.
+    """
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside, flush to the disk, rename into place, flush the folder."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_temporaries)}")
