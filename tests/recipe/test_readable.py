@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from stepwell.cli.main import main
 from stepwell.core.errors import DataError, RunFolderError
 from stepwell.data.arrays import ArrayReader
 from stepwell.data.documents import DocumentReader
@@ -105,36 +107,22 @@ def test_pickled_data_is_refused_with_the_reason(tmp_path: Path) -> None:
         require_kind(Prepared(ARRAYS), given("new.pkl", tmp_path))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.pkl"])
-def test_a_pickled_file_in_the_place_of_a_run_says_why_and_gives_the_line_that_converts_it(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.ckpt"])
+def test_a_pickled_file_in_the_place_of_a_run_says_why_and_names_the_command_that_converts_it(name: str, tmp_path: Path) -> None:
     weights = {"a": torch.arange(3.0)}
     torch.save(weights, tmp_path / name)
     with pytest.raises(RunFolderError, match="that would run any code in it") as raised:
         require_folder(tmp_path / name)
-    line = raised.value.fix.partition(": ")[2].rpartition(", and give")[0]
-    assert (
-        line == f'safetensors.torch.save_file(torch.load("{tmp_path / name}", weights_only=True), "{tmp_path}/model.safetensors")'
-    )
-    import safetensors.torch
-
-    exec(line, {"safetensors": safetensors, "torch": torch})
-    assert torch.equal(safetensors.torch.load_file(tmp_path / "model.safetensors")["a"], weights["a"])
+    command = raised.value.fix.split("`")[1]
+    assert command == f"stepwell import {tmp_path / name} --out {tmp_path / 'model.safetensors'}"
+    with pytest.raises(SystemExit) as ended:
+        main(command.split()[1:])
+    assert ended.value.code == 0
+    assert torch.equal(load_file(tmp_path / "model.safetensors")["a"], weights["a"])
 
 
-@pytest.mark.parametrize(
-    ("name", "fix"),
-    [
-        ("run/job.yaml", "Give the folder, "),
-        ("other.yaml", "stepwell train "),
-        ("w.safetensors", "init_from: "),
-        ("notes.txt", "that `stepwell train` printed"),
-        ("rum", "Did you mean "),
-    ],
-)
-def test_what_is_no_run_folder_says_what_to_give_instead(name: str, fix: str, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    for file in ("run/job.yaml", "run/manifest.json", "other.yaml", "w.safetensors", "notes.txt"):
-        (tmp_path / file).touch()
+def test_another_pickle_in_the_place_of_a_run_is_to_be_converted_where_it_was_made(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"x")
     with pytest.raises(RunFolderError) as raised:
-        require_folder(tmp_path / name)
-    assert fix in raised.value.fix
+        require_folder(tmp_path / "model.pkl")
+    assert 'where it was made: safetensors.torch.save_file(model.state_dict(), "model.safetensors")' in raised.value.fix

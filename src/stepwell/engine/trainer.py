@@ -358,7 +358,7 @@ class Trainer:
         monitor, sign = self.plan.monitor, -1 if metric_mode(self.plan.monitor) == "max" else 1
         rows = [row for row in self.recorder.history.validation if math.isfinite(row.get(monitor, math.nan))]
         ranked = sorted(rows, key=lambda row: (sign * row[monitor], row["step"]))
-        return best + [step for row in ranked[: self.plan.keep.top] if (step := int(row["step"])) not in best]
+        return best + [step for row in ranked if (step := int(row["step"])) not in best]
 
     @contextmanager
     def _written(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from stepwell.engine.records.event_log import read_events
 from stepwell.engine.records.history import Progress
 from stepwell.engine.records.run_folder import RunFolder
 from stepwell.engine.records.storage import explained, make_folder, remove, remove_empty, write_bytes
+from stepwell.engine.records.tensors import encode_tensors
 from stepwell.recipe.evidence.happenings import note_end, note_failure, note_start
 from stepwell.recipe.evidence.manifest import manifest
 from stepwell.recipe.files import dump, parse_job
@@ -69,7 +70,7 @@ def reopen_folder(path: Path, job: Job) -> RunFolder:
     Raises:
         RunFolderError: it holds another job's run, or is in use.
     """
-    if not _same_job((path / "job.yaml").read_text(encoding="utf-8"), job):
+    if not same_job((path / "job.yaml").read_text(encoding="utf-8"), job):
         raise RunFolderError(
             f"{path} holds the run of another job", expected="the job that it was started with", fix="Choose another folder"
         )
@@ -78,7 +79,7 @@ def reopen_folder(path: Path, job: Job) -> RunFolder:
     return folder
 
 
-def _same_job(text: str, job: Job) -> bool:
+def same_job(text: str, job: Job) -> bool:
     """Whether a run's job is this one; a text from a version that had fewer settings is, where theirs have their defaults."""
     if text == dump(job.to_mapping()):
         return True
@@ -157,10 +158,7 @@ def write_result(folder: RunFolder, run: Run, confusion: Confusion | None, *, se
 
 def save_model(folder: RunFolder, model: torch.nn.Module, description: dict[str, Any]) -> None:
     """Write model/model.safetensors and model/model.json."""
-    from safetensors.torch import save
-
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with explained(folder.path / "model"):
         make_folder(folder.path / "model")
-        write_bytes(folder.path / "model" / "model.safetensors", save(tensors))
+        write_bytes(folder.path / "model" / "model.safetensors", encode_tensors(model.state_dict()))
     folder.write("model/model.json", description)

@@ -11,7 +11,8 @@ from stepwell.core.errors import RunFolderError
 __all__ = ["PICKLED", "require_folder"]
 
 # What torch.save, pickle and trainers that build on them name their files.
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
+FROM_TORCH = (".pt", ".pth", ".bin", ".ckpt")
+PICKLED = (*FROM_TORCH, ".pkl", ".pickle", ".joblib")
 
 
 def require_folder(path: Path) -> None:
@@ -34,10 +35,11 @@ Give the folder that `stepwell train` printed.
     what, fix = f"{path} is a file", "Give the folder that `stepwell train` printed"
     if ending in PICKLED:
         what += " of pickled objects, which is not loaded: that would run any code in it"
-        fix = (
-            f'Make safetensors of its tensors: safetensors.torch.save_file(torch.load("{path}", weights_only=True), '
-            f'"{path.with_suffix(".safetensors")}"), and give that to a job as init_from'
-        )
+        made = path.with_suffix(".safetensors")
+        way = f"with `stepwell import {path} --out {made}`"
+        if ending not in FROM_TORCH:
+            way = f'where it was made: safetensors.torch.save_file(model.state_dict(), "{made.name}")'
+        fix = f"Make safetensors of its tensors {way}, and give that to a job as init_from"
     elif ending == ".safetensors":
         what += " of weights alone"
         fix = f"Give the run folder that it lies in, or start a job from it with init_from: {path}"

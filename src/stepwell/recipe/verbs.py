@@ -68,7 +68,7 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
         TrainingStopped, Interrupted: while training; what was done is saved where there is a folder.
     """
     place = _base(job, base)
-    loaded, parts = _prepare(job, place)
+    loaded, parts = prepared(job, place)
     facts = _initialised(parts, place)
     folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded), base=str(place), **facts)
     return _run(parts, loaded, folder, progress, begun=False)
@@ -89,7 +89,7 @@ def resume(folder: str | Path, *, progress: Any = None, budget: str | None = Non
     """
     job, manifest = _read_run(Path(folder))
     job = with_limits(job, budget=budget, max_time=max_time)
-    loaded, parts = _prepare(job, Path(manifest["base"]))
+    loaded, parts = prepared(job, Path(manifest["base"]))
     _require_same_data(manifest, loaded, folder)
     run_folder = RunFolder(Path(folder))
     run_folder.lock()
@@ -203,7 +203,7 @@ def csv_text(frame: DataFrame) -> str:
 
 def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
     """What a job would do: the loop with each technique on its line, derived values with reasons, parameter groups."""
-    _, parts = _prepare(job, _base(job, base))
+    _, parts = prepared(job, _base(job, base))
     _initialised(parts, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
         return Explanation(explanation(Assembly(parts)))
@@ -215,7 +215,7 @@ def schedule(job: Job, *, base: str | Path | None = None, points: int = 400) -> 
     Args:
         points: most steps at which values are given.
     """
-    _, parts = _prepare(job, _base(job, base))
+    _, parts = prepared(job, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
         assembly = Assembly(parts)
         return courses(assembly, points=points) or [constant_rate(assembly, points=points)]
@@ -223,7 +223,7 @@ def schedule(job: Job, *, base: str | Path | None = None, points: int = 400) -> 
 
 def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
     """Build everything and take one step on a copy, leaving no trace on disk."""
-    _, parts = _prepare(job, _base(job, base))
+    _, parts = prepared(job, _base(job, base))
     _initialised(parts, _base(job, base))
     with blaming(job, "recipe", "model", "data", "device"):
         assembly = Assembly(parts)
@@ -257,7 +257,7 @@ def _load_data(job: Job, base: Path) -> Any:
         return job.data.load(base=base, split=job.split, task=job.task, seed=job.seed)
 
 
-def _prepare(job: Job, base: Path) -> tuple[Any, Ingredients]:
+def prepared(job: Job, base: Path) -> tuple[Any, Ingredients]:
     for name in ("data", "model", "task"):
         if getattr(job, name) is None:
             raise JobError(f"the job has no {name}", expected=f"{name}: in the job", fix=f"Add {name}: to the job file")

@@ -35,6 +35,8 @@ def steps(folder: Path) -> list[int]:
         (Retention(newest=3), [], [40, 50, 60]),
         (Retention(), [20], [20, 50, 60]),
         (Retention(top=2), [30, 10, 20], [10, 30, 50, 60]),
+        # No checkpoint was written at steps 15 and 25.
+        (Retention(top=2), [15, 30, 25, 20], [20, 30, 50, 60]),
         (Retention(every=20), [], [20, 40, 50, 60]),
         (Retention(every=20, top=1), [10], [10, 20, 40, 50, 60]),
         (Retention(newest=10), [], [10, 20, 30, 40, 50, 60]),

@@ -191,7 +191,9 @@ def prune(folder: Path, retention: Retention, *, best: Iterable[int] = (), whole
         best: steps of the best evaluations, best first.
         whole: steps whose checkpoint is known to be whole, and need not be read again.
     """
-    places, ranked = checkpoints(folder), list(best)
+    places = checkpoints(folder)
+    there = {step_of(place) for place in places}
+    ranked = [step for step in best if step in there]  # an evaluation needn't fall on a checkpoint
     safe = {step_of(place) for place in places[: max(retention.newest, 2)]} | set(ranked[:1])
     wanted = safe | set(ranked[: retention.top])
     if retention.every:

@@ -23,7 +23,7 @@ from stepwell.recipe.files import read_job, read_mapping
 from stepwell.recipe.fit import ingredients as fit_ingredients
 from stepwell.recipe.initial import initialised, weights_file
 from stepwell.recipe.job import Job, Recipe
-from stepwell.recipe.record import _same_job as same_job
+from stepwell.recipe.record import same_job
 from stepwell.recipe.run import Ingredients
 from stepwell.recipe.run_paths import require_folder
 
@@ -114,13 +114,13 @@ def rerun_of(folder: Path, given: Given, *, verb: str, step: int = 0) -> Rerun:
     job, base = read_job(folder / "job.yaml"), Path(record.get("base") or Path.cwd())
     for _, budget in [change for change in budget_changes(folder) if change[0] <= step]:
         job = job.replace_at("budget", budget)
-    loaded, first = verbs._prepare(job, base)
+    loaded, first = verbs.prepared(job, base)
     fresh = [first]
     known = (record.get("data") or {}).get("fingerprint")
     changes = _changes(folder, record, job, base, step)
     if known is not None and known != loaded.fingerprint:
         changes.insert(0, Difference("data.fingerprint", known, loaded.fingerprint, "bits"))
-    return Rerun(folder, job, record, base, lambda: fresh.pop() if fresh else verbs._prepare(job, base)[1], changes)
+    return Rerun(folder, job, record, base, lambda: fresh.pop() if fresh else verbs.prepared(job, base)[1], changes)
 
 
 def require_run(folder: Path) -> dict[str, Any]:
