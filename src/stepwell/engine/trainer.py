@@ -368,12 +368,12 @@ class Trainer:
             yield
         except BaseException:
             if saver is not None:
-                saver.wait()
+                saver.close()
                 with suppress(TrainingStopped):  # what happened first is what is told
                     saver.tell()
             raise
         if saver is not None:
-            saver.wait()
+            saver.close()
             saver.tell()
 
     def state_dict(self) -> dict[str, Any]:

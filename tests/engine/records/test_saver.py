@@ -91,7 +91,7 @@ def test_writing_happens_in_another_thread_and_one_at_a_time(tmp_path: Path) -> 
     saver.start(state(2), step=2)
     saver.wait()
     assert not saver.writing
-    assert writers == ["stepwell-checkpoint"] * 2
+    assert writers == ["stepwell-checkpoint_0"] * 2
     saver.save(state(3), step=3)
     assert writers[2] == threading.current_thread().name
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Container, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +67,16 @@ class Saver:
         self.folder, self.retention = folder, retention or Retention()
         self._before, self._record = before, record
         self._failed = 0
-        self._thread: threading.Thread | None = None
+        # One thread for all: starting one takes longer than handing over the state.
+        self._writer: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
         self._outcomes: list[Saved | Failed] = []
         self._whole: set[int] = set()  # steps whose checkpoint was read back whole by this process
 
     @property
     def writing(self) -> bool:
         """Whether a checkpoint is being written now."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._under_way is not None and not self._under_way.done()
 
     def start(self, state: dict[str, Any], *, step: int, best: Iterable[int] = ()) -> None:
         """Write a checkpoint in the background, after the one under way.
@@ -85,9 +87,9 @@ class Saver:
             best: steps of the best evaluations, best first.
         """
         self.wait()
-        # No daemon: whatever ends the program waits for the checkpoint to be whole.
-        self._thread = threading.Thread(target=self._save, args=(state, step, list(best)), name="stepwell-checkpoint")
-        self._thread.start()
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="stepwell-checkpoint")
+        self._under_way = self._writer.submit(self._save, state, step, list(best))
 
     def save(self, state: dict[str, Any], *, step: int, best: Iterable[int] = ()) -> Saved:
         """Write a checkpoint now.
@@ -109,9 +111,16 @@ class Saver:
 
     def wait(self) -> None:
         """Until nothing is being written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        self.wait()
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
 
     def tell(self) -> None:
         """Put on record what became of the checkpoints since the last call.
