@@ -56,9 +56,8 @@ def test_what_is_no_run_folder_is_told_alike_by_every_verb(with_run: Path, verb:
     assert answer.code == 2
     what, _, fix = answer.mistake()
     assert name in what
-    ways = {"weights.pt": "stepwell import weights.pt", "job.yaml": "stepwell train job.yaml", "nothing": "Give the folder"}[
-        name
-    ] in fix
+    ways = {"weights.pt": "stepwell import weights.pt", "job.yaml": "stepwell train job.yaml", "nothing": "Give the folder"}
+    assert ways[name] in fix
 
 
 def test_a_resume_says_what_may_change_and_what_to_do_for_the_rest(with_run: Path) -> None:

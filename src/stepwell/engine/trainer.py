@@ -7,21 +7,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from stepwell.core.batch import Batch
-from stepwell.core.clock import Horizon
 from stepwell.core.errors import DataError, Interrupted, RunFolderError, StepwellError, TrainingStopped
 from stepwell.core.reports import EvalReport, StepReport, Stop
-from stepwell.core.slots import Average, Source
+from stepwell.core.slots import Source
 from stepwell.data.loading import Watch
+from stepwell.engine.delivery import Delivery
 from stepwell.engine.memory import OutOfMemory, SparingStep, copy_of
 from stepwell.engine.metrics.streaming import metric_mode
+from stepwell.engine.plan import Plan
 from stepwell.engine.records.checkpoint import Saved, newest_checkpoint
 from stepwell.engine.records.history import Recorder
 from stepwell.engine.records.run_folder import RunFolder
-from stepwell.engine.records.saver import Retention, Saver
+from stepwell.engine.records.saver import Saver
 from stepwell.engine.records.storage import sweep
 from stepwell.engine.signals import SignalFlag, Stopped
 from stepwell.engine.state import snapshot
@@ -31,33 +31,6 @@ logger = logging.getLogger("stepwell.train")
 MOST_SKIPS = 100  # in a row; after that nothing is learned any more, and the run stops
 RECORDED_SKIPS = 20  # of a row of skipped steps, so that a run that went bad doesn't fill the disk with events
 MOST_ROLLBACKS = 3  # to one place; after that the data is not the cause, and the run stops
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When things happen, in optimizer steps.
-
-    Args:
-        horizon: the budget.
-        evaluate_every, checkpoint_every: steps between two, or None for never (the end always evaluates and saves).
-        max_seconds: wall-clock limit of this process's training.
-        monitor: the metric that says which evaluation is best.
-        deliver: whether the run ends with the "last" weights or puts the "best" evaluated ones back.
-        keep: which checkpoints stay.
-        saving: "background" writes checkpoints while training goes on, "wait" before the next step.
-        on_nonfinite: "stop", "skip", or "rollback" to the state at the last checkpoint and past the bad
-            stretch of data (three times to one place, then stop).
-    """
-
-    horizon: Horizon
-    evaluate_every: int | None = None
-    checkpoint_every: int | None = None
-    max_seconds: float | None = None
-    monitor: str = "loss"
-    deliver: str = "last"
-    keep: Retention = field(default_factory=Retention)
-    saving: Literal["background", "wait"] = "background"
-    on_nonfinite: str = "stop"
 
 
 class Trainer:
@@ -223,9 +196,9 @@ class Trainer:
         if self.plan.on_nonfinite == "rollback":
             self._rollback, self._rollbacks = snapshot(self.step.state_dict()), 0
 
-    def delivered(self) -> Any:
+    def delivered(self) -> Delivery:
         """A context in which the model holds what would be delivered now: the last ready average, or its own weights."""
-        return _Delivered(self.step, self.refresh)
+        return Delivery(self.step, self.refresh)
 
     def _keep_best(self, report: EvalReport) -> None:
         value = report.metrics.get(self.plan.monitor, math.nan)
@@ -418,32 +391,3 @@ class Trainer:
         self.load_state_dict(found[1])
         self.recorder.event("resumed", self.step.clock.steps, checkpoint=found[0].name)
         return True
-
-
-class _Delivered:
-    """The last ready average swapped in, finalised; its id, or "trained"."""
-
-    def __init__(self, step: TrainStep, refresh: Callable[[], Any] | None) -> None:
-        ready = [(key, average) for key, average in step.parts.averages.items() if average.ready]
-        self.step, self.refresh = step, refresh
-        self.key = ready[-1][0] if ready else "trained"
-        self.average: Average | None = ready[-1][1] if ready else None
-        self._context: Any = None
-
-    def __enter__(self) -> str:
-        if self.average is not None:
-            self._context = self.average.swapped()
-            self._context.__enter__()
-            if self.refresh is not None:
-                self.average.finalize(self.step.model, self.refresh())
-        return self.key
-
-    def __exit__(self, *error: Any) -> None:
-        if self._context is not None:
-            self._context.__exit__(*error)
-
-    def keep(self) -> None:
-        """Leave the delivered weights in the model for good."""
-        with self:
-            weights = snapshot(dict(self.step.model.state_dict()))
-        self.step.model.load_state_dict(weights)

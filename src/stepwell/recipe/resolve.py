@@ -15,8 +15,8 @@ from stepwell.core.duration import Duration
 from stepwell.core.errors import JobError
 from stepwell.core.facts import DataFacts
 from stepwell.core.slots import Objective
+from stepwell.engine.plan import Plan
 from stepwell.engine.records.saver import Retention
-from stepwell.engine.trainer import Plan
 from stepwell.recipe.job import Job, Recipe
 from stepwell.recipe.tasks import Task, infer_task, task_of
 from stepwell.recipe.values.parts import parse_size
