@@ -232,13 +232,16 @@ def _derived(run: RunTables) -> Html:
 def _events(run: RunTables) -> Html:
     if not run.event_counts:
         return Html("")
-    shown = run.events[-_EVENTS:]
+    shown = [event for event in run.events if event.get("kind") not in _ROUTINE][-_EVENTS:]
     rows = [[number(event.get("step", "")), str(event.get("kind", "?")), _detail(event)] for event in shown]
     total = sum(run.event_counts.values())
-    note = "" if total == len(shown) else tag("p", f"The last {len(shown)} of {total:,}; events.jsonl has all.", class_="note")
-    return join(tag("h2", "Events"), _table(["step", "kind", "detail"], rows, numeric=(0,), class_="card wide"), note)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in run.event_counts.items())
+    note = "" if total == len(shown) else tag("p", f"In all: {counts}; events.jsonl has each.", class_="note")
+    table = _table(["step", "kind", "detail"], rows, numeric=(0,), class_="card wide") if rows else ""
+    return join(tag("h2", "Events"), table, note)
 
 
+_ROUTINE = ("saved", "best")  # the page shows the best evaluation, and checkpoints are there or not
 _SEALS = ("number", "previous", "sha256")  # they hold the log together; `stepwell audit` reads them
 _EVERY_PACKAGE = "environment.packages.installed."
 
@@ -247,6 +250,7 @@ def _detail(event: Mapping[str, Any]) -> str:
     told = {key: value for key, value in event.items() if key not in ("kind", "step", *_SEALS)}
     nested = told.pop("detail", None)
     told |= nested if isinstance(nested, dict) else {} if nested is None else {"detail": nested}
+    told = {key: value for key, value in told.items() if key not in _SEALS}
     return " · ".join(f"{key.replace('_', ' ')}: {_value(value)}" for key, value in told.items())
 
 
