@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +46,9 @@ def trained(model: nn.Module, inputs: Tensor, ranks: int) -> dict[str, Tensor]:
     return {**state, "outputs": model.eval()(batch()).detach()}
 
 
-def worker(rank: int, port: int, folder: str) -> None:
+def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     model = network()
     held = copy.deepcopy(model[1])
     allow_holding(held)
@@ -69,16 +66,14 @@ def worker(rank: int, port: int, folder: str) -> None:
     assert [type(part) for part in model if isinstance(part, nn.SyncBatchNorm)] == [SyncBatchNormLayer] * 3
     if rank == 0:
         torch.save({**result, **facts}, Path(folder) / "result.pt")
+    dist.barrier()  # the last message is through before anyone goes
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, args=(port, str(folder)), nprocs=2, join=True)
+    mp.spawn(worker, args=(str(folder),), nprocs=2, join=True)
     return torch.load(folder / "result.pt", weights_only=True)
 
 
