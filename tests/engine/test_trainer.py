@@ -260,6 +260,24 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").lock()
 
 
+def test_what_a_start_that_was_killed_left_does_not_block_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
+    (tmp_path / "run" / ".job.yaml.tmp-77-0").write_bytes(b"job")
+    folder = RunFolder(tmp_path / "run")
+    folder.create("job: 1\n")
+    folder.close()
+    assert sorted(item.name for item in (tmp_path / "run").iterdir()) == ["job.yaml", "lock", "metrics"]
+
+
+@pytest.mark.parametrize("name", ["metrics/train.csv", "notes.txt", ".hidden.tmp-77-0"])
+def test_what_anyone_else_left_in_a_folder_blocks_a_new_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
+    (tmp_path / "run" / name).write_bytes(b"x")
+    with pytest.raises(RunFolderError, match="is not empty"):
+        RunFolder(tmp_path / "run").create("job: 1\n")
+    assert (tmp_path / "run" / name).read_bytes() == b"x"
+
+
 def test_one_sample_left_alone_with_batch_norm_is_refused_before_training_with_a_batch_size_that_works() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"leave one sample alone.*batch_size: 9"):

@@ -165,7 +165,8 @@ def _met(fault: Fault, folder: Path, marks: Marks, code: int, error: str) -> lis
             verify_checkpoint(place)
         except RunFolderError as damaged:
             problems.append(str(damaged))
-    if not any(int(place.name[5:]) >= min(marks["saved"], INTERVAL) for place in places):
+    # The first one may still be on its way, in the background, when metrics are refused.
+    if marks["saved"] >= 0 and not any(int(place.name[5:]) >= min(marks["saved"], INTERVAL) for place in places):
         problems.append("no checkpoint is there")
     events = read_events(folder / "events.jsonl")
     saved = {event.step for event in events if event.kind == "saved"}

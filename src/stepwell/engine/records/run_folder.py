@@ -13,7 +13,15 @@ from stepwell.engine.records.event_log import EventLog
 from stepwell.engine.records.folder_lock import FolderLock, holder_of, in_use, is_lock
 from stepwell.engine.records.metric_chunk import Cell, spelled
 from stepwell.engine.records.metric_log import MetricLog
-from stepwell.engine.records.storage import explained, make_folder, read_bytes, remove, sha256, write_bytes, write_json
+from stepwell.engine.records.storage import explained, make_folder, read_bytes, remove, sha256, sweep, write_bytes, write_json
+
+
+def _left_by_a_start(item: Path) -> bool:
+    """What a start that was killed before it wrote the job leaves: its temporary, and a folder for metrics without any."""
+    if item.is_symlink():
+        return False
+    temporary = item.name.startswith(".job.yaml.tmp-")
+    return temporary or (item.name == "metrics" and item.is_dir() and not any(item.iterdir()))
 
 
 class RunFolder:
@@ -50,6 +58,7 @@ class RunFolder:
             raise
         try:
             with explained(self.path):
+                sweep(self.path)
                 make_folder(self.path / "metrics")
                 write_bytes(self.path / "job.yaml", job_text.encode())
         except BaseException:  # nothing may be left that blocks the next try
@@ -73,7 +82,7 @@ class RunFolder:
 
     def _refuse_unless_empty(self, job_text: str) -> None:
         with explained(self.path):
-            present = sorted(item.name for item in self.path.iterdir() if not is_lock(item))
+            present = sorted(item.name for item in self.path.iterdir() if not (is_lock(item) or _left_by_a_start(item)))
             same = "job.yaml" in present and read_bytes(self.path / "job.yaml") == job_text.encode()
         if present and self._lock is None:
             holder = holder_of(self.path / "lock")
