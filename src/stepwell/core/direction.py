@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import Any, Literal
 
-from stepwell.core.check import require_one_of
+from stepwell.core.check import require, require_one_of
 from stepwell.core.errors import JobError, nearest
-from stepwell.core.reports import EvalReport, StepReport
+from stepwell.core.reports import EvalReport, StepReport, Stop
 
-__all__ = ["Direction", "Mode", "checked_mode", "direction", "has_improved", "known_direction", "monitored"]
+__all__ = [
+    "Direction",
+    "MetricObserver",
+    "Mode",
+    "checked_mode",
+    "direction",
+    "has_improved",
+    "known_direction",
+    "monitored",
+    "require_patience",
+]
 
 Direction = Literal["min", "max"]
 Mode = Literal["auto", "min", "max"]
@@ -89,6 +100,47 @@ def has_improved(
         return value == value
     margin = min_delta * abs(best) if threshold == "relative" else min_delta
     return value < best - margin if mode == "min" else value > best + margin
+
+
+class MetricObserver(ABC):
+    """Base of stopping rules that judge one metric of the validation part.
+
+    Args:
+        settings: has `monitor` and `mode`.
+        technique: the rule's id, for messages.
+
+    Raises:
+        JobError: "auto" with a name that doesn't tell.
+    """
+
+    watches: Literal["evaluations"] = "evaluations"
+
+    def __init__(self, settings: Any, *, technique: str) -> None:
+        self.settings, self.technique = settings, technique
+        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique=technique)
+
+    def __call__(self, report: StepReport | EvalReport) -> Stop | None:
+        """Judge a validation report; others are left alone.
+
+        Raises:
+            JobError: the monitored metric isn't in the report.
+        """
+        value = monitored(report, self.settings.monitor, technique=self.technique)
+        return None if value is None else self.judged(value)
+
+    @abstractmethod
+    def judged(self, value: float) -> Stop | None:
+        """Whether an evaluation with this value of the metric ends the run."""
+
+
+def require_patience(technique: str, patience: Any) -> None:
+    """Refuse a number of evaluations in a row that is none.
+
+    Raises:
+        JobError: not a whole number of at least 1.
+    """
+    whole = isinstance(patience, int) and patience >= 1
+    require(whole, f"{technique}.patience", patience, "a whole number of evaluations, at least 1", "Write e.g. 5")
 
 
 def monitored(report: StepReport | EvalReport, monitor: str, *, technique: str) -> float | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from stepwell.core.updates.elementwise import same_groups
-from stepwell.engine.records.storage import WORDS, worded
+from stepwell.engine.records.strict_json import WORDS, worded
 
 if TYPE_CHECKING:
     from stepwell.engine.train_step import TrainStep

@@ -67,7 +67,6 @@ class Trainer:
         self._rollbacks = 0
         self._skips = 0
         self._evaluated_at = -1
-        self._failed_saves = 0
         self.flag = SignalFlag()
         self.sparing = SparingStep(step, self._event)
         self.watch = Watch(poll=self.flag.poll, tell=self._event)

@@ -15,6 +15,7 @@ from stepwell.core.errors import RunFolderError
 from stepwell.engine.records import metric_log, storage
 from stepwell.engine.records.metric_chunk import Cell
 from stepwell.engine.records.metric_log import MetricLog
+from stepwell.engine.records.strict_json import worded
 
 ROWS = 128  # of a chunk here: 8192 would take seconds
 HARD = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.pi, math.nan, math.inf, -math.inf, 1e22, 1 / 3, 2.0**53 + 2]
@@ -78,7 +79,7 @@ def test_non_finite_values_are_the_same_words_as_in_json(tmp_path: Path) -> None
     log.append({"a": math.nan, "b": math.inf, "c": -math.inf})
     log.close()
     assert (tmp_path / "train.csv").read_text(encoding="utf-8") == "a,b,c\nNaN,Infinity,-Infinity\n"
-    assert storage.worded([math.nan, math.inf, -math.inf]) == ["NaN", "Infinity", "-Infinity"]
+    assert worded([math.nan, math.inf, -math.inf]) == ["NaN", "Infinity", "-Infinity"]
 
 
 def test_columns_are_arrays_with_what_is_missing_marked(tmp_path: Path) -> None:

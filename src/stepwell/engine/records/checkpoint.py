@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from stepwell.core.errors import RunFolderError
-from stepwell.engine.records.storage import MOST_JSON, parse_json, read_bytes, rename, sha256, whole_folder, write_into
+from stepwell.engine.records.storage import MOST_JSON, read_bytes, rename, sha256, whole_folder, write_into
+from stepwell.engine.records.strict_json import parse_json
 from stepwell.engine.records.tensors import decode_tensors, tensor_pieces
 from stepwell.engine.state import join, separate
 

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stepwell.engine.records.storage import Appender, cut, explained, flush_folder, parse_json, read_bytes, sha256, worded
+from stepwell.engine.records.storage import Appender, cut, explained, flush_folder, read_bytes, sha256
+from stepwell.engine.records.strict_json import parse_json, worded
 
 FOLDED_AFTER = 100  # lines of one kind; from there on a line stands for as many events as all before it together
 # What an audit relies on, or what happens once in a process: always a line of its own. Each "saved" goes with a checkpoint,

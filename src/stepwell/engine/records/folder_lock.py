@@ -20,6 +20,7 @@ from pathlib import Path
 
 from stepwell.core.errors import RunFolderError
 from stepwell.engine.records import storage
+from stepwell.engine.records.strict_json import parse_json
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _TRIES, _PAUSE = 5, 0.02  # seconds: whoever only asks who holds a lock has it for an instant too
@@ -231,7 +232,7 @@ def _read(path: Path) -> Holder | None:
             break
         time.sleep(_PAUSE)  # who has just taken it is about to write its name
     try:
-        told = storage.parse_json(content)
+        told = parse_json(content)
         if isinstance(told, int):
             return Holder(told)
         return Holder(int(told["pid"]), *(str(told.get(name, ""))[:200] for name in ("started", "boot", "host")))

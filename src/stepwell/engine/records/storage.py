@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stepwell.core.errors import RunFolderError
+from stepwell.engine.records.strict_json import parse_json, worded
 
 PIECE = 1 << 20  # bytes handed over in one call: a signal or another thread waits for no more than that
 MOST_JSON = 64 << 20
-WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _temporaries = count()
 
@@ -302,41 +301,6 @@ def read_json(path: Path) -> Any:
         ValueError: it isn't such JSON.
     """
     return parse_json(read_bytes(path, most=MOST_JSON))
-
-
-def parse_json(content: bytes) -> Any:
-    """JSON from somebody else, strictly. See `read_json`."""
-    try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return read
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
-
-
-def worded(value: Any) -> Any:
-    """The same tree with every non-finite float as its word."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {str(key): worded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [worded(item) for item in value]
-    return value
-
-
-def number(value: Any) -> float:
-    """A number as `worded` wrote it."""
-    return WORDS[value] if isinstance(value, str) else float(value)
 
 
 def remove(path: Path) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from stepwell.core.errors import DataError
-from stepwell.engine.records.storage import parse_json, read_bytes
+from stepwell.engine.records.storage import read_bytes
+from stepwell.engine.records.strict_json import parse_json
 
 __all__ = ["MOST_HEADER", "MOST_TENSORS", "decode_tensors", "encode_tensors", "read_tensors", "tensor_pieces"]
 

@@ -16,7 +16,8 @@ from stepwell.core.catalog import lookup
 from stepwell.core.errors import DataError, JobError, RunFolderError, nearest
 from stepwell.core.modules.low_rank import adapted_layers
 from stepwell.core.signature import Signature
-from stepwell.engine.records.storage import read_json, whole_folder, worded, write_into
+from stepwell.engine.records.storage import read_json, whole_folder, write_into
+from stepwell.engine.records.strict_json import worded
 from stepwell.engine.records.tensors import encode_tensors, read_tensors
 from stepwell.recipe.adapters import merge_adapter
 from stepwell.recipe.archive.export_graph import (

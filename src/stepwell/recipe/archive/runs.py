@@ -12,7 +12,8 @@ from stepwell.core.errors import RunFolderError, StepwellError
 from stepwell.engine.records.checkpoint import checkpoints, step_of
 from stepwell.engine.records.event_log import read_events
 from stepwell.engine.records.folder_lock import holder_of
-from stepwell.engine.records.storage import number, read_json
+from stepwell.engine.records.storage import read_json
+from stepwell.engine.records.strict_json import number
 from stepwell.recipe.files import read_mapping
 
 __all__ = ["PARTS", "RunEntry", "State", "entry_of", "in_use", "run_folders", "runs", "size_on_disk"]

@@ -14,7 +14,8 @@ from stepwell.core.errors import StepwellError
 from stepwell.engine.records.event_log import read_events
 from stepwell.engine.records.run_folder import read_metrics
 from stepwell.engine.records.same_bytes import RowDifference, same_value, tensor_differences, weight_hash
-from stepwell.engine.records.storage import number, read_json
+from stepwell.engine.records.storage import read_json
+from stepwell.engine.records.strict_json import number
 from stepwell.engine.records.tensors import read_tensors
 from stepwell.recipe.evidence.compared import Compared, Part
 from stepwell.recipe.evidence.fingerprint import Difference, differences

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.clock import Horizon
-from stepwell.core.direction import Mode, checked_mode, has_improved, monitored
-from stepwell.core.reports import EvalReport, StepReport, Stop
+from stepwell.core.direction import MetricObserver, Mode, checked_mode, has_improved, require_patience
+from stepwell.core.reports import Stop
 
 __all__ = ["EarlyStopping", "EarlyStoppingObserver"]
 
 
-class EarlyStoppingObserver:
+class EarlyStoppingObserver(MetricObserver):
     """What `EarlyStopping` makes for one run."""
 
-    watches: Literal["evaluations"] = "evaluations"
-
     def __init__(self, settings: EarlyStopping) -> None:
-        self.settings = settings
-        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="early_stopping")
+        super().__init__(settings, technique="early_stopping")
         self.best: float | None = None
         self.num_bad = 0
 
-    def __call__(self, report: StepReport | EvalReport) -> Stop | None:
-        """Take note of a validation report; other reports change nothing.
-
-        Raises:
-            JobError: the monitored metric isn't in the report.
-        """
+    def judged(self, value: float) -> Stop | None:
+        """Compare with the best evaluation so far."""
         rule = self.settings
-        value = monitored(report, rule.monitor, technique="early_stopping")
-        if value is None:
-            return None
         if has_improved(value, self.best, mode=self.mode, min_delta=rule.min_delta, threshold="absolute"):
             self.best, self.num_bad = value, 0
             return None
@@ -90,8 +80,7 @@ class EarlyStopping:
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.patience, int) and self.patience >= 1
-        require(whole, "early_stopping.patience", self.patience, "a whole number of evaluations, at least 1", "Write e.g. 5")
+        require_patience("early_stopping", self.patience)
         require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "a number of at least 0", "Write e.g. 0.001")
         checked_mode(self.mode, monitor=self.monitor, technique="early_stopping")
 

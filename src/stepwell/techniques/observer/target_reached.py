@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from stepwell.core.catalog import technique
 from stepwell.core.check import require
 from stepwell.core.clock import Horizon
-from stepwell.core.direction import Mode, checked_mode, monitored
-from stepwell.core.reports import EvalReport, StepReport, Stop
+from stepwell.core.direction import MetricObserver, Mode, checked_mode
+from stepwell.core.reports import Stop
 
 __all__ = ["TargetReached", "TargetReachedObserver"]
 
 
-class TargetReachedObserver:
+class TargetReachedObserver(MetricObserver):
     """What `TargetReached` makes for one run."""
 
-    watches: Literal["evaluations"] = "evaluations"
-
     def __init__(self, settings: TargetReached) -> None:
-        self.settings = settings
-        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="target_reached")
+        super().__init__(settings, technique="target_reached")
 
-    def __call__(self, report: StepReport | EvalReport) -> Stop | None:
-        """Compare a validation report with the target; other reports are left alone.
-
-        Raises:
-            JobError: the monitored metric isn't in the report.
-        """
+    def judged(self, value: float) -> Stop | None:
+        """Compare with the target."""
         monitor, target = self.settings.monitor, self.settings.value
-        value = monitored(report, monitor, technique="target_reached")
-        if value is None:
-            return None
         if self.mode == "min":
             return Stop(f"target_reached: {monitor} {value:.6g} <= {target:.6g}") if value <= target else None
         return Stop(f"target_reached: {monitor} {value:.6g} >= {target:.6g}") if value >= target else None

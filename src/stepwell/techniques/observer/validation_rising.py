@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require
 from stepwell.core.clock import Horizon
-from stepwell.core.direction import Mode, checked_mode, has_improved, monitored
-from stepwell.core.reports import EvalReport, StepReport, Stop
+from stepwell.core.direction import MetricObserver, Mode, checked_mode, has_improved, require_patience
+from stepwell.core.reports import Stop
 
 __all__ = ["ValidationRising", "ValidationRisingObserver"]
 
 
-class ValidationRisingObserver:
+class ValidationRisingObserver(MetricObserver):
     """What `ValidationRising` makes for one run."""
 
-    watches: Literal["evaluations"] = "evaluations"
-
     def __init__(self, settings: ValidationRising) -> None:
-        self.settings = settings
-        self.mode = checked_mode(settings.mode, monitor=settings.monitor, technique="validation_rising")
+        super().__init__(settings, technique="validation_rising")
         self.last: float | None = None
         self.num_worse = 0
 
-    def __call__(self, report: StepReport | EvalReport) -> Stop | None:
-        """Compare a validation report with the one before; other reports change nothing.
-
-        Raises:
-            JobError: the monitored metric isn't in the report.
-        """
-        monitor, patience = self.settings.monitor, self.settings.patience
-        value = monitored(report, monitor, technique="validation_rising")
-        if value is None:
-            return None
+    def judged(self, value: float) -> Stop | None:
+        """Compare with the evaluation before."""
         last, self.last = self.last, value
         # Worse than before is to have been better before; what is no number is neither.
         worse = last is not None and has_improved(last, value, mode=self.mode, min_delta=0.0)
         self.num_worse = self.num_worse + 1 if worse else 0
-        if self.num_worse < patience:
+        if self.num_worse < self.settings.patience:
             return None
         moved = "risen" if self.mode == "min" else "fallen"
-        return Stop(f"validation_rising: {monitor} has {moved} at {self.num_worse} evaluations in a row (now {value:.6g})")
+        where = f"{self.num_worse} evaluations in a row (now {value:.6g})"
+        return Stop(f"validation_rising: {self.settings.monitor} has {moved} at {where}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last, "num_worse": self.num_worse}
@@ -88,8 +77,7 @@ class ValidationRising:
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.patience, int) and self.patience >= 1
-        require(whole, "validation_rising.patience", self.patience, "a whole number of evaluations, at least 1", "Write e.g. 5")
+        require_patience("validation_rising", self.patience)
         checked_mode(self.mode, monitor=self.monitor, technique="validation_rising")
 
     def __call__(self, horizon: Horizon | None = None) -> ValidationRisingObserver:

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between
-from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
 from stepwell.core.updates.kernels import adam_kernel_
+from stepwell.core.updates.moments import MomentsOptimizer, require_moments
 from stepwell.core.updates.replicas import replicated
 
 __all__ = ["Adam", "AdamOptimizer", "adam_"]
@@ -54,25 +53,10 @@ def adam_(
     )
 
 
-class AdamOptimizer(ElementwiseOptimizer):
+class AdamOptimizer(MomentsOptimizer):
     """The optimizer that the Adam technique makes; state: step, exp_avg, exp_avg_sq, as in torch."""
 
-    buffers = ("exp_avg", "exp_avg_sq")
-
-    def rule_(self, lane: Lane) -> None:
-        group = lane.group
-        adam_(
-            lane.values,
-            lane.gradients,
-            lane.state["exp_avg"],
-            lane.state["exp_avg_sq"],
-            lane.steps,
-            lr=group["lr"],
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            skip=self.skip,
-        )
+    update = staticmethod(adam_)
 
 
 @technique(
@@ -114,11 +98,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.lr >= 0, "adam.lr", self.lr, "a number of at least 0", "Try 1e-3")
-        for beta in self.betas:
-            require_between("adam.betas", beta, 0, 1, "Try [0.9, 0.999]", ends="[)")
-        require(self.eps > 0, "adam.eps", self.eps, "a number above 0", "Try 1e-8")
-        require(self.weight_decay >= 0, "adam.weight_decay", self.weight_decay, "a number of at least 0", "Try 0, or use adamw")
+        require_moments("adam", self, lr="Try 1e-3", eps="Try 1e-8", weight_decay="Try 0, or use adamw")
 
     def __call__(self, groups: Any) -> Optimizer:
         defaults = {"lr": self.lr, "betas": tuple(self.betas), "eps": self.eps, "weight_decay": self.weight_decay}

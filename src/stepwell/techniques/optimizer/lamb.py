@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from stepwell.core.catalog import technique
-from stepwell.core.check import require, require_between, require_one_of
-from stepwell.core.updates.elementwise import ElementwiseOptimizer, Lane
+from stepwell.core.check import require, require_one_of
+from stepwell.core.updates.elementwise import Lane
 from stepwell.core.updates.kernels import adam_kernel_, sgd_kernel_
+from stepwell.core.updates.moments import MomentsOptimizer, require_moments
 from stepwell.core.updates.pieces import cut, in_memory_order
 from stepwell.core.updates.replicas import replicated
 from stepwell.core.updates.trust import Adapt, adapts, mark_exempt, norm, norms_of, picked, ratio_or_one
@@ -113,33 +114,23 @@ def _descend_by_tensors_(
     sgd_kernel_(values, updates, lr=lr, skip=moments["skip"])
 
 
-class LambOptimizer(ElementwiseOptimizer):
+class LambOptimizer(MomentsOptimizer):
     """The optimizer that the Lamb technique makes; state: step, exp_avg, exp_avg_sq."""
 
-    buffers = ("exp_avg", "exp_avg_sq")
+    update = staticmethod(lamb_)
     per_tensor = True
 
     def __init__(self, groups: Any, defaults: dict[str, Any]) -> None:
         super().__init__(groups, defaults)
         mark_exempt(self.param_groups, defaults["weight_decay"])
 
-    def rule_(self, lane: Lane) -> None:
+    def more(self, lane: Lane) -> dict[str, Any]:
         group, values = lane.group, lane.values
-        lamb_(
-            values,
-            lane.gradients,
-            lane.state["exp_avg"],
-            lane.state["exp_avg_sq"],
-            lane.steps,
-            lr=group["lr"],
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            max_trust=group["max_trust"],
-            adapt="none" if group.get("exempt") and group["adapt"] != "all" else group["adapt"],
-            skip=self.skip,
-            scratch=self.scratch(values[0], max(value.numel() for value in values)) if values[0].is_cpu else None,
-        )
+        return {
+            "max_trust": group["max_trust"],
+            "adapt": "none" if group.get("exempt") and group["adapt"] != "all" else group["adapt"],
+            "scratch": self.scratch(values[0], max(value.numel() for value in values)) if values[0].is_cpu else None,
+        }
 
 
 @technique(
@@ -185,13 +176,7 @@ class Lamb:
     adapt: Literal["matrices", "all", "none"] = "matrices"
 
     def __post_init__(self) -> None:
-        require(self.lr >= 0, "lamb.lr", self.lr, "a number of at least 0", "Try 2e-3")
-        for beta in self.betas:
-            require_between("lamb.betas", beta, 0, 1, "Try [0.9, 0.999]", ends="[)")
-        require(self.eps > 0, "lamb.eps", self.eps, "a number above 0", "Try 1e-6")
-        require(
-            self.weight_decay >= 0, "lamb.weight_decay", self.weight_decay, "a number of at least 0", "Try 0.01, or 0 for none"
-        )
+        require_moments("lamb", self, lr="Try 2e-3", eps="Try 1e-6", weight_decay="Try 0.01, or 0 for none")
         bound = self.max_trust
         require(bound is None or bound > 0, "lamb.max_trust", bound, "a number above 0, or none", "Leave it out, or try 10")
         require_one_of("lamb.adapt", self.adapt, ("matrices", "all", "none"))

@@ -8,6 +8,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
+from stepwell.core.rise import after_rise
 from stepwell.core.slots import ClockSchedule, Drive
 
 __all__ = ["Constant", "constant"]
@@ -25,10 +26,7 @@ def constant(peak: float, *, warmup: float = 0.0, per_step: float = 1.0) -> Call
     [2.0, 4.0, 6.0, 8.0, 8.0, 8.0]
     """
 
-    def value(done: float) -> float:
-        return peak * min((done + per_step) / warmup, 1.0) if done < warmup else peak
-
-    return value
+    return after_rise(peak, lambda done: peak, warmup=warmup, per_step=per_step)
 
 
 @technique(

@@ -9,6 +9,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
+from stepwell.core.rise import after_rise, share_after
 from stepwell.core.slots import ClockSchedule, Drive
 
 __all__ = ["WarmupCosine", "warmup_cosine"]
@@ -36,13 +37,11 @@ def warmup_cosine(
     [0.02, 0.1, 0.1, 0.05, 0.0]
     """
 
-    def value(done: float) -> float:
-        if done < warmup:
-            return peak * min((done + per_step) / warmup, 1.0)
-        progress = min((done - warmup) / (total - warmup), 1.0) if total > warmup else 0.0
+    def fall(done: float) -> float:
+        progress = share_after(done, start=warmup, total=total)
         return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
-    return value
+    return after_rise(peak, fall, warmup=warmup, per_step=per_step)
 
 
 @technique(

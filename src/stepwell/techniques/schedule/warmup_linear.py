@@ -8,6 +8,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require_between, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
+from stepwell.core.rise import after_rise, share_after
 from stepwell.core.slots import ClockSchedule, Drive
 
 __all__ = ["WarmupLinear", "warmup_linear"]
@@ -35,13 +36,11 @@ def warmup_linear(
     [2.0, 8.0, 8.0, 6.0, 4.0, 0.0]
     """
 
-    def value(done: float) -> float:
-        if done < warmup:
-            return peak * min((done + per_step) / warmup, 1.0)
-        progress = min((done - warmup) / (total - warmup), 1.0) if total > warmup else 0.0
+    def fall(done: float) -> float:
+        progress = share_after(done, start=warmup, total=total)
         return floor + (peak - floor) * (1.0 - progress)
 
-    return value
+    return after_rise(peak, fall, warmup=warmup, per_step=per_step)
 
 
 @technique(

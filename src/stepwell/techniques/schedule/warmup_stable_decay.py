@@ -10,6 +10,7 @@ from stepwell.core.catalog import technique
 from stepwell.core.check import require, require_between, require_one_of, require_target
 from stepwell.core.clock import Horizon
 from stepwell.core.duration import Duration
+from stepwell.core.rise import after_rise
 from stepwell.core.slots import ClockSchedule, Drive
 
 __all__ = ["WarmupStableDecay", "warmup_stable_decay"]
@@ -54,14 +55,10 @@ def warmup_stable_decay(
     """
     start, falling = total - decay, _SHAPES[shape]
 
-    def value(done: float) -> float:
-        if done < warmup:
-            return peak * min((done + per_step) / warmup, 1.0)
-        if done <= start:
-            return peak
-        return floor + (peak - floor) * falling(min((done - start) / decay, 1.0))
+    def then(done: float) -> float:
+        return peak if done <= start else floor + (peak - floor) * falling(min((done - start) / decay, 1.0))
 
-    return value
+    return after_rise(peak, then, warmup=warmup, per_step=per_step)
 
 
 @technique(
