@@ -109,7 +109,8 @@ class Faulty(Calls):
             return False
         if fault.target == "checkpoint":
             return self.marks["saved"] >= fault.after
-        return fault.target in ("model", "result") or self.marks["step"] >= AFTER
+        # The first checkpoint is whole by then: it counts on metrics that were flushed.
+        return fault.target in ("model", "result") or (self.marks["step"] >= AFTER and self.marks["saved"] >= INTERVAL)
 
 
 def trial(
@@ -165,8 +166,7 @@ def _met(fault: Fault, folder: Path, marks: Marks, code: int, error: str) -> lis
             verify_checkpoint(place)
         except RunFolderError as damaged:
             problems.append(str(damaged))
-    # The first one may still be on its way, in the background, when metrics are refused.
-    if marks["saved"] >= 0 and not any(int(place.name[5:]) >= min(marks["saved"], INTERVAL) for place in places):
+    if not any(int(place.name[5:]) >= min(marks["saved"], INTERVAL) for place in places):
         problems.append("no checkpoint is there")
     events = read_events(folder / "events.jsonl")
     saved = {event.step for event in events if event.kind == "saved"}
