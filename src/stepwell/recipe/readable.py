@@ -77,7 +77,7 @@ def kind_read_by(reader: Any) -> Kind:
     inner: Any = getattr(reader, "inner", None)
     if reader.kind in ("table", "series"):
         names = list(dict.fromkeys(column.name for column in _columns(reader)))
-        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         way = "Write it as a table: pandas.DataFrame(values, columns=[...]).to_csv('new.csv', index=False)"
         return Kind(f"a CSV or Parquet file with the columns {shown}", (*_CSV, *_PARQUET), way)
     if reader.kind == "documents":
