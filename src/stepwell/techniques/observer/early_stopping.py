@@ -67,6 +67,7 @@ class EarlyStopping:
 
     Paper: Prechelt, "Early stopping - but when?", in Neural Networks: Tricks of the Trade, 1998.
 
+    >>> from stepwell.core.reports import EvalReport
     >>> observer = EarlyStopping(patience=2)()
     >>> [observer(EvalReport(step=0, epoch=0.0, metrics={"loss": loss})) for loss in (1.0, 0.9, 0.95)]
     [None, None, None]

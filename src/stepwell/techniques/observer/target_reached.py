@@ -55,6 +55,7 @@ class TargetReached:
 
     Paper: time to target quality, Mattson et al., "MLPerf Training Benchmark", MLSys 2020, arXiv:1910.01500.
 
+    >>> from stepwell.core.reports import EvalReport
     >>> observer = TargetReached(monitor="accuracy", value=0.97)()
     >>> observer(EvalReport(step=10, epoch=1.0, metrics={"accuracy": 0.96}))
     >>> observer(EvalReport(step=20, epoch=2.0, metrics={"accuracy": 0.972})).reason

@@ -65,6 +65,7 @@ class ValidationRising:
 
     Paper: Prechelt, "Early stopping - but when?", in Neural Networks: Tricks of the Trade, 1998, criterion UP.
 
+    >>> from stepwell.core.reports import EvalReport
     >>> observer = ValidationRising(patience=2)()
     >>> [observer(EvalReport(step=0, epoch=0.0, metrics={"loss": loss})) for loss in (1.0, 1.1, 1.0, 1.05)]
     [None, None, None, None]
