@@ -1,7 +1,8 @@
 """What checkpoints cost: `python -m benchmarks.saving`.
 
 Training with a checkpoint every 100 steps over training with none, wall clock, in turns; how long the step waits for the
-snapshot, over a plain `torch.save` of the same state; and the time of a resume far into a run over one at its start.
+snapshot, over a plain `torch.save` of the same state at the same steps; and the time of a resume far into a run over one at its
+start.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Before torch: its pool is made once.
 
@@ -89,44 +90,34 @@ def assembled(case: Case, folder: Path, every: int) -> Assembly:
     return Assembly(ingredients(network(case.widths), (inputs, targets), None, job), folder=run)
 
 
-def trained(case: Case, every: int) -> tuple[float, float]:
-    """Seconds of training, and how long the step waited for each snapshot on average."""
+def trained(case: Case, every: int, *, by: Literal["stepwell", "torch.save"] = "stepwell") -> tuple[float, float]:
+    """Seconds of training, and how long the step waited for each save on average.
+
+    Args:
+        by: what saves: stepwell, or in its place, at the same steps, a plain `torch.save` of the same state.
+    """
     with tempfile.TemporaryDirectory(dir=".") as place:
         assembly = assembled(case, Path(place) / "run", every)
+        trainer = assembly.trainer
         waits: list[float] = []
-        start_saving = assembly.trainer._start_saving
+        start_saving = trainer._start_saving
 
         def timed() -> None:
             started = time.perf_counter()
-            start_saving()
+            if by == "stepwell":
+                start_saving()
+            else:
+                torch.save(trainer.state_dict(), Path(place) / f"state-{len(waits) % 2}.pt")
             waits.append(time.perf_counter() - started)
 
-        assembly.trainer._start_saving = timed  # type: ignore[method-assign]
+        trainer._start_saving = timed  # type: ignore[method-assign]
         with quiet_collector():
             started = time.perf_counter()
-            assembly.trainer.run()
+            trainer.run()
             seconds = time.perf_counter() - started
         assert assembly.folder is not None
         assembly.folder.close()
         return seconds, sum(waits) / max(len(waits), 1)
-
-
-def torch_save_seconds(case: Case, num_rounds: int) -> float:
-    """A plain torch.save of the same state into the same kind of folder: the median."""
-    with tempfile.TemporaryDirectory(dir=".") as place:
-        assembly = assembled(
-            Case(case.name, case.widths, case.num_rows, case.batch_size, 3, case.limit), Path(place) / "run", NEVER
-        )
-        assembly.trainer.run()
-        state = assembly.trainer.state_dict()
-        seconds = []
-        for number in range(num_rounds):
-            started = time.perf_counter()
-            torch.save(state, Path(place) / f"state-{number % 2}.pt")
-            seconds.append(time.perf_counter() - started)
-        assert assembly.folder is not None
-        assembly.folder.close()
-    return Spread.of(seconds).median
 
 
 def resume_seconds(case: Case, position: int, num_rounds: int) -> list[float]:
@@ -141,6 +132,7 @@ def resume_seconds(case: Case, position: int, num_rounds: int) -> list[float]:
         state = load_checkpoint(checkpoints(first.folder.checkpoints)[0])
         first.folder.close()
         samples = position * case.batch_size
+        state["recorder"]["rows"] = dict.fromkeys(state["recorder"]["rows"], 0)  # the new folders have none
         state["step"] |= {"clock": {"steps": position, "samples": samples, "tokens": 0}, "cursor": position}
         for number in range(num_rounds):
             again = assembled(case, Path(place) / f"again-{number}", NEVER)
@@ -159,16 +151,19 @@ def measure(case: Case, num_rounds: int) -> list[Bar]:
     with_saves: list[float] = []
     without: list[float] = []
     waits: list[float] = []
+    plain_waits: list[float] = []
     for round_ in range(num_rounds + 1):
         one, wait = trained(case, EVERY)
         other, _ = trained(case, NEVER)
+        _, plain_wait = trained(case, EVERY, by="torch.save")
         if round_ > 0:  # the first warms up
             with_saves.append(one)
             without.append(other)
             waits.append(wait)
+            plain_waits.append(plain_wait)
     cost = Spread.of(ratios(with_saves, without))
-    plain = torch_save_seconds(case, max(num_rounds, 5))
-    block = Spread.of([wait / plain for wait in waits])
+    plain = Spread.of(plain_waits).median
+    block = Spread.of(ratios(waits, plain_waits))
     early, late = resume_seconds(case, 10, num_rounds), resume_seconds(case, 10**6, num_rounds)
     far = Spread.of(ratios(late, early))
     print(f"{case.name}: {1e6 * Spread.of(without).median / case.num_steps:.0f} us a step; a checkpoint every {EVERY} steps:")

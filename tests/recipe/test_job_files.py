@@ -162,6 +162,7 @@ def test_the_job_of_the_readme_means_what_it_says() -> None:
         (1, "data: {path: x.csv}", "data has no source", "a mapping with a source", "Add source:"),
         (13, "    - {name: ema, half_life: 500}", "half_life is 500", 'a duration such as "5%"', "half_life: 500 steps"),
         (16, "budget: 60", "budget is 60", 'a duration such as "5%"', "budget: 60 steps"),
+        (16, "budget: 0", "budget is 0", 'a duration such as "5%"', "budget: 1 steps"),
         (17, "seed: zero", "seed is 'zero'", "a whole number", "seed: 0"),
         (17, "seed: -1", "seed is -1", "from 0", "seed:"),
         (7, "  optimizer: {name: adamw, lr: " + "9" * 399 + "}", "recipe.optimizer.lr is 9999", "a number", "lr: 0.001"),

@@ -79,10 +79,20 @@ def test_it_holds_recipe_results_environment_history_audit_and_limits(run: Path)
 
 def test_what_is_not_known_is_said(run: Path) -> None:
     limits = card(run).split("## What is not known")[1]
-    assert "no fingerprint" in limits
+    assert "no fingerprint" not in limits
     assert "one seed" in limits
     assert "no result on untouched test data" in limits
     assert "another environment" not in limits
+
+
+def test_data_without_a_fingerprint_is_told(run: Path, tmp_path: Path) -> None:
+    for name in ("job.yaml", "events.jsonl"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    assert "| hashed, `train` | `all rows` |" in card(run)
+    manifest["data"]["fingerprint"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "no fingerprint" in card(tmp_path).split("## What is not known")[1]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

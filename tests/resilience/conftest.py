@@ -1,4 +1,4 @@
-"""The counts of the resilience suites, collected from all tests and written at the end of the run."""
+"""What the resilience suites share; their counts are written at the end of a run by tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import counted
 import pytest
@@ -27,15 +26,6 @@ def _hang_ups_are_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [item for items in terminalreporter.stats.values() for item in items if getattr(item, "when", "") == "call"]
-    total = counted.added_up([pair for item in reports for pair in item.user_properties])
-    if total:
-        terminalreporter.section("resilience counts")
-        for name in sorted(total):
-            terminalreporter.write_line(counted.line(name, total[name]))
 
 
 @pytest.fixture

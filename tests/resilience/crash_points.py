@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from audited import audited
 from forked import Marks, done, forked
 from small_runs import (
     INTERVAL,
@@ -90,6 +92,7 @@ def kill_at_each(
     mode: str,
     points: Sequence[tuple[int, str]],
     plant: Prepare | None = None,
+    audits: Counter[str] | None = None,
 ) -> Iterator[tuple[tuple[int, str], list[str]]]:
     """Kill a save before or after its calls, and say for each kill what isn't as it should be.
 
@@ -97,7 +100,9 @@ def kill_at_each(
         mode: how the job saves, "wait" or "background".
         stopped: what `stopped_run` left; copied for each trial.
         points: numbers of calls, each with "before" or "after".
+        audits: counts what audits said after each kill and at each end.
     """
+    audits = Counter() if audits is None else audits
     for point in points:
         folder = where / f"{mode}-{point[0]}-{point[1]}"
         shutil.copytree(stopped, folder)
@@ -114,13 +119,14 @@ def kill_at_each(
 
         ended = forked(killed)
         problems = [] if ended.killed else [f"not killed: exit {ended.code} {ended.error}"]
-        problems += two_are_whole(folder)
+        problems += two_are_whole(folder) + audited(folder, audits)
         ended = forked(resumed)
         if ended.code != 0:
             problems.append(f"exit {ended.code}: {ended.error}")
         else:
             problems += [f"{name} differs" for name in differences(remains(folder), expected)]
             problems += [f"{name} was left" for name in temporaries(folder)]
+            problems += audited(folder, audits, ended=True)
         shutil.rmtree(folder)
         yield point, problems
 

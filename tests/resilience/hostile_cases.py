@@ -56,9 +56,9 @@ def _report(place: Path, case: dict[str, Any]) -> None:
 
 
 def _record(place: Path, case: dict[str, Any]) -> None:
-    from stepwell.recipe.verbs import _read_run
+    from stepwell.recipe.run_records import read_run
 
-    _read_run(place / "run")
+    read_run(place / "run")
 
 
 def _checkpoint(place: Path, case: dict[str, Any]) -> None:

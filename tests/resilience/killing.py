@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audited import audited
 from forked import Child, Ended, Marks, forked
 from small_runs import (
     EPOCH,
@@ -36,14 +37,38 @@ class Kills:
     Args:
         trials: kills; by_class: how many fell where, a kill counting for each class it fits.
         problems: what should not have been, in words.
-        most_lost: most steps that had to be trained again after a kill.
+        lost: kills after which training went on, by how many steps were trained again: "an_interval_or_less", or "more", which
+            only a save under way explains.
+        audits: what audits said, after each kill and at each end.
     """
 
     trials: int = 0
     chains: int = 0
-    most_lost: int = 0
     by_class: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    audits: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Reached:
+    """How far a run has come: what the next start is measured by.
+
+    Args:
+        saved: step of the newest checkpoint whose save had ended.
+        step: completed steps at the last kill; None where training hadn't begun then.
+        most: how many of them may be lost.
+    """
+
+    saved: int = 0
+    step: int | None = None
+    most: int = 0
+
+
+def may_be_lost(marks: Marks, saving: str) -> int:
+    """Steps that a kill may cost: those of an interval, and in the background those since the save under way was begun."""
+    under_way = marks["begun_save"] > marks["saved"]
+    return INTERVAL + (marks["step"] - marks["begun_save"] if under_way and saving == "background" else 0)
 
 
 def classes(marks: Marks, ended_before: bool) -> list[str]:
@@ -105,7 +130,7 @@ def chain(
         changes: of what `fit` is called with.
     """
     kills.chains += 1
-    saved, last_epoch = 0, -1
+    reached, last_epoch = Reached(), -1
     length = draw.randint(3, 5)
     changes = {"saving": draw.choice(("wait", "background"))} | changes
     for number in range(length):
@@ -126,8 +151,9 @@ def chain(
         left = temporaries(folder)
         if len(left) > 2:
             kills.problems.append(f"{variant}: temporary files pile up: {left}")
-        _check_resumed(variant, marks, saved, kills)
-        saved = max(saved, marks["saved"])
+        kills.problems += [f"{variant}: {problem}" for problem in audited(folder, kills.audits)]
+        _check_resumed(variant, marks, reached, kills)
+        reached.saved = max(reached.saved, marks["saved"])
         if not ended.killed:
             if ended.code != 0:
                 kills.problems.append(f"{variant}: exit {ended.code}: {ended.error}\n{ended.trace}")
@@ -138,10 +164,7 @@ def chain(
         if marks["began"] >= 0:
             kills.by_class.update(["in_one_epoch"] if last_epoch == marks["step"] // EPOCH else [])
             last_epoch = marks["step"] // EPOCH
-            kills.most_lost = max(kills.most_lost, marks["step"] - max(saved, marks["began"], 0))
-            begun = max(marks["begun_save"], marks["began"], 0)  # a save under way counts from when it was begun
-            if marks["step"] - begun > INTERVAL or begun - max(saved, marks["began"], 0) > INTERVAL:
-                kills.problems.append(f"{variant}: {marks.values()} would lose more than {INTERVAL} steps")
+            reached.step, reached.most = marks["step"], may_be_lost(marks, changes["saving"])
     marks = Marks(*MARKS)
 
     def last() -> Any:
@@ -150,14 +173,23 @@ def chain(
         return train(variant, folder, marks=marks, **changes)
 
     ended = forked(last)
-    _check_resumed(variant, marks, saved, kills)
+    _check_resumed(variant, marks, reached, kills)
+    kills.problems += [f"{variant}: {problem}" for problem in audited(folder, kills.audits, ended=True)]
     kills.problems += _at_the_end(variant, folder, ended, expected)
 
 
-def _check_resumed(variant: str, marks: Marks, saved: int, kills: Kills) -> None:
-    """A start goes on from the newest checkpoint whose save had ended, or from a newer one."""
-    if 0 <= marks["began"] < saved:
-        kills.problems.append(f"{variant}: went on at step {marks['began']}, though step {saved} was saved")
+def _check_resumed(variant: str, marks: Marks, reached: Reached, kills: Kills) -> None:
+    """A start goes on from the newest checkpoint whose save had ended, or from a newer one, and loses no more than it may."""
+    began = marks["began"]
+    if began < 0:
+        return
+    if began < reached.saved:
+        kills.problems.append(f"{variant}: went on at step {began}, though step {reached.saved} was saved")
+    if reached.step is not None:
+        lost, reached.step = reached.step - began, None
+        kills.lost["an_interval_or_less" if lost <= INTERVAL else "more"] += 1
+        if lost > reached.most:
+            kills.problems.append(f"{variant}: {lost} steps were lost, where {reached.most} may be")
 
 
 def _at_the_end(variant: str, folder: Path, ended: Ended, expected: dict[str, bytes]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from audited import STANDS, audited
 from counted import report
 from crash_points import (
     SAVED,
@@ -46,6 +48,11 @@ def test_two_uninterrupted_runs_of_each_variant_leave_the_same_bytes(whole: Whol
         assert differences(remains(memory / variant), whole(variant)[0]) == []
 
 
+def stands(audits: Counter[str]) -> dict[str, int]:
+    """How often the event log stood how, the same names each time."""
+    return {name: audits[name] for name in ("audits", *STANDS)}
+
+
 def chains(num: int, whole: Whole, memory: Path, seed: int) -> Kills:
     kills, draw = Kills(), random.Random(seed)
     for number in range(num):
@@ -76,6 +83,10 @@ def test_chains_of_kills_end_with_the_bytes_of_the_uninterrupted_run(
     floors = {"kills": least} | dict.fromkeys(CLASSES, 2 if num == 1 else least // 10)
     classes = {name: kills.by_class[name] for name in [*CLASSES, "between", "before_training", "after_training"]}
     report("T1 random kills", floors=floors, kills=kills.trials, chains=kills.chains, **classes)
+    told_of = kills.trials + kills.chains  # one after each kill, one at each end
+    report("T1 audits after random kills", floors={"audits": told_of, "chain_holds": least}, **stands(kills.audits))
+    lost = {"measured": kills.lost.total(), "an_interval_or_less": 0, "more": 0} | kills.lost
+    report("T1 lost work", floors={"measured": least // 2}, **lost)
 
 
 @pytest.mark.parametrize("mode", ["wait", "background"])
@@ -92,9 +103,11 @@ def test_a_kill_before_or_after_any_call_of_a_save_leaves_two_whole_checkpoints_
     }
     points = [(number, side) for number in range(len(calls)) for side in ("before", "after")]
     chosen = points[(mode == "wait") % stride :: stride]
-    found = dict(kill_at_each("ema", memory / "stopped", memory, expected, mode=mode, points=chosen))
+    audits: Counter[str] = Counter()
+    found = dict(kill_at_each("ema", memory / "stopped", memory, expected, mode=mode, points=chosen, audits=audits))
     assert {point: problems for point, problems in found.items() if problems} == {}
     report("T1 calls of one save", floors={"kills": len(points) // stride}, calls=len(calls), kills=len(found))
+    report("T1 audits around one save", floors={"audits": 2 * len(found), "chain_holds": 2 * len(found)}, **stands(audits))
 
 
 @pytest.mark.parametrize("mode", ["wait", "background"])
@@ -130,7 +143,7 @@ def test_every_file_that_is_replaced_was_flushed_before_and_its_folder_afterward
 def test_a_kill_at_any_storage_call_of_a_whole_run_ends_with_the_same_bytes(whole: Whole, memory: Path, stride: int) -> None:
     expected, _ = whole("dropout")
     total = len(calls_of_a_run(memory / "counted"))
-    kills, problems = 0, []
+    kills, problems, audits = 0, [], Counter[str]()
     for target in range(0, total, stride):
         folder = memory / f"at-{target}"
 
@@ -139,14 +152,17 @@ def test_a_kill_at_any_storage_call_of_a_whole_run_ends_with_the_same_bytes(whol
             train("dropout", folder)
 
         kills += forked(work).killed
+        problems += [f"call {target}: {problem}" for problem in audited(folder, audits)]
         ended = forked(lambda folder=folder: train("dropout", folder))
         if ended.code != 0:
             problems.append(f"call {target}: exit {ended.code}: {ended.error}")
             continue
         problems += [f"call {target}: {name} differs" for name in differences(remains(folder), expected)]
         problems += [f"call {target}: {name} was left" for name in temporaries(folder)]
+        problems += [f"call {target}: {problem}" for problem in audited(folder, audits, ended=True)]
     assert problems == []
     report("T1 calls of a run", floors={"kills": total // stride * 9 // 10}, calls=total, kills=kills)
+    report("T1 audits of a run", floors={"audits": 2 * kills, "chain_holds": kills * 18 // 10}, **stands(audits))
 
 
 def test_a_kill_while_nothing_but_the_interpreter_runs_is_seen_as_a_kill(loaded: None) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audited import audited
 from forked import Marks, forked
 from small_runs import INTERVAL, MARKS, differences, remains, temporaries, train, without_names
 from system_calls import Call, Calls, put_in
@@ -137,7 +139,7 @@ def trial(
     ended = forked(work)
     if not marks["struck"]:
         return "not met", [] if ended.code == 0 else [f"exit {ended.code}: {ended.error}"]
-    problems = _met(fault, folder, marks, ended.code, ended.error)
+    problems = _met(fault, folder, marks, ended.code, ended.error) + audited(folder, Counter())
     if ended.code == 0:
         problems += [f"{name} differs" for name in differences(without_names(remains(folder)), without_names(expected))]
     again = forked(lambda: train("ema", folder, **changes))
@@ -148,6 +150,7 @@ def trial(
             f"afterwards {name} differs" for name in differences(without_names(remains(folder)), without_names(expected))
         ]
         problems += [f"afterwards {name} is left" for name in temporaries(folder)]
+        problems += [f"afterwards {problem}" for problem in audited(folder, Counter(), ended=True)]
     return "went on" if ended.code == 0 else "stopped", problems
 
 

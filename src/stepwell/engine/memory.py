@@ -1,86 +1,29 @@
-"""Going on where memory runs out: the same step again with smaller micro-batches, the same evaluation with smaller batches."""
+"""Going on where memory runs out: the same step again with smaller micro-batches, the same pass with smaller batches."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.core.batch import Batch
-from stepwell.core.errors import RunFolderError, TrainingStopped
+from stepwell.core.errors import RunFolderError
 from stepwell.core.objectives.callable_loss import CallableLoss, is_mean_over_samples
 from stepwell.core.randomness import derive, seeded_defaults
 from stepwell.core.reports import StepReport
 from stepwell.engine.evaluate import evaluating
+from stepwell.engine.shortage import Cut, OutOfMemory, Shortage, SparingPass, tidy
 from stepwell.engine.state import snapshot
 from stepwell.engine.train_step import TrainStep
 from stepwell.parallel.group import size_of
 
-__all__ = ["Cut", "OutOfMemory", "Shortage", "SparingStep", "copy_of"]
+__all__ = ["Cut", "OutOfMemory", "Shortage", "SparingPass", "SparingStep", "copy_of"]
 
 logger = logging.getLogger("stepwell.train")
-Result = TypeVar("Result")
-Cut = Callable[[Iterable[Batch]], Iterator[Batch]]
-# What torch's allocators, the C++ library, oneDNN and CUDA's libraries say; those without a type of their own.
-_SAID = re.compile(
-    r"can't allocate memory|out of memory|bad_alloc|[Cc]annot allocate memory|could not create a (memory|primitive)"
-    r"|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR)|CUBLAS_STATUS_ALLOC_FAILED|unable to mmap"
-)
-_WANTED = re.compile(r"[Tt]ried to allocate ([\d.]+) ?(bytes|[KMGT]iB)|unable to mmap (\d+)()")
-_UNITS = {"": 0, "bytes": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
-
-
-class OutOfMemory(TrainingStopped):
-    """Memory that ran out where nothing smaller could be tried. Exit code 3.
-
-    Attributes:
-        whole: whether the state is the one before the step. False where weights may be half updated: then it isn't saved.
-    """
-
-    whole = True
-
-
-@dataclass(frozen=True)
-class Shortage:
-    """Memory that was asked for and not given.
-
-    Args:
-        text: what the allocator said, its first line.
-        num_bytes: how much it was asked for, where it says.
-    """
-
-    text: str
-    num_bytes: int | None
-
-    @staticmethod
-    def of(error: BaseException) -> Shortage | None:
-        """What an exception says about memory, None where it is about something else.
-
-        >>> Shortage.of(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes.")).num_bytes
-        4096
-        >>> Shortage.of(RuntimeError("shapes differ")) is None
-        True
-        """
-        text = str(error)
-        typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not typed and (not isinstance(error, RuntimeError) or _SAID.search(text) is None):
-            return None
-        found = _WANTED.search(text)
-        number, unit = (found[1] or found[3], found[2] or "") if found else ("", "")
-        lines = text.strip().splitlines()
-        return Shortage(
-            lines[0][:300] if lines else type(error).__name__, int(float(number) * 2 ** _UNITS[unit]) if found else None
-        )
-
-    @property
-    def needed(self) -> str:
-        return "" if self.num_bytes is None else f" ({self.num_bytes} more bytes were needed at once)"
 
 
 class SparingStep:
@@ -97,7 +40,9 @@ class SparingStep:
         self.step, self._tell = step, tell
         self._here = step.device.type == "cpu"
         self.micro_batch_size: int | None = None  # where it is smaller than the job's
-        self.evaluation_size: int | None = None
+        self.evaluation = SparingPass(tell)
+        # Of a single sample a batch has no variance.
+        self.estimation = SparingPass(tell, kind="estimation_batches", what="an estimate of batch-norm statistics", least=2)
 
     def __call__(self, batch: Batch) -> StepReport:
         """Train on a batch.
@@ -114,44 +59,17 @@ class SparingStep:
         # Here the exception is gone, and with its frames the tensors that they held.
         return self._again(batch, shortage)
 
-    def evaluated(self, work: Callable[[Cut], Result]) -> Result:
-        """What an evaluation gives; where memory runs out it begins again with batches half as large.
-
-        Args:
-            work: does it from its start, and lets every batch through the function that it is called with.
-
-        Raises:
-            OutOfMemory: single samples don't fit either.
-        """
-        taken: list[int] = []
-        while True:
-            try:
-                return work(lambda batches: self._parts(batches, taken))
-            except (MemoryError, RuntimeError) as error:
-                shortage = Shortage.of(error)
-                if shortage is None or not taken:
-                    raise
-            _tidy()
-            if taken[-1] <= 1:
-                raise OutOfMemory(
-                    f"an evaluation ran out of memory on a single sample{shortage.needed}: {shortage.text}",
-                    expected="memory for the outputs of one sample",
-                    fix="Take a smaller model or smaller samples, or a machine with more memory",
-                )
-            self.evaluation_size = taken[-1] // 2
-            self._tell("evaluation_batches", before=taken[-1], now=self.evaluation_size, needed=shortage.num_bytes)
-            logger.warning("out of memory in an evaluation%s: batches of %d from here on", shortage.needed, self.evaluation_size)
-
     def state_dict(self) -> dict[str, Any]:
         """The sizes that memory forced, empty where it never ran out."""
-        sizes = {"micro_batch_size": self.micro_batch_size, "evaluation_size": self.evaluation_size}
+        sizes = {"micro_batch_size": self.micro_batch_size}
+        sizes |= {"evaluation_size": self.evaluation.size, "estimation_size": self.estimation.size}
         return {name: size for name, size in sizes.items() if size is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with saved sizes."""
         if "micro_batch_size" in state:
             self._take(int(state["micro_batch_size"]))
-        self.evaluation_size = state.get("evaluation_size")
+        self.evaluation.size, self.estimation.size = state.get("evaluation_size"), state.get("estimation_size")
 
     def _take(self, size: int) -> None:
         self.micro_batch_size = size
@@ -192,7 +110,7 @@ class SparingStep:
         if step.held == step.cursor and not step.updating and step._buffers:
             torch._foreach_copy_(step._buffers, step._saved_buffers)
         step._zero_gradients()
-        _tidy()
+        tidy()
 
     def _why_not(self, batch: Batch, size: int, *, changed: bool) -> tuple[str, str] | None:
         """Why smaller micro-batches are no way out, and what is; None where they are one."""
@@ -230,12 +148,6 @@ class SparingStep:
         error.whole = not self.step.updating
         return error
 
-    def _parts(self, batches: Iterable[Batch], taken: list[int]) -> Iterator[Batch]:
-        for batch in batches:
-            for part in [batch] if self.evaluation_size is None else batch.split(self.evaluation_size):
-                taken[:] = [len(part)]
-                yield part
-
 
 def copy_of(state: dict[str, Any], *, step: int) -> dict[str, Any]:
     """A snapshot of a state.
@@ -250,7 +162,7 @@ def copy_of(state: dict[str, Any], *, step: int) -> dict[str, Any]:
         shortage = Shortage.of(error)
         if shortage is None:
             raise
-    _tidy()
+    tidy()
     raise RunFolderError(
         f"there is no memory for a copy of the state after step {step}{shortage.needed}: {shortage.text}",
         expected="room for a second copy of what is saved",
@@ -264,9 +176,3 @@ def _buffers_changed(step: TrainStep) -> bool:
         return False
     pairs = zip(step._buffers, step._saved_buffers, strict=True)
     return any(not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(saved)) for buffer, saved in pairs)
-
-
-def _tidy() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 from stepwell.core.batch import Batch
@@ -15,6 +16,7 @@ from stepwell.core.reports import EvalReport, StepReport, Stop
 from stepwell.core.slots import Source
 from stepwell.data.loading import Watch
 from stepwell.engine.delivery import Delivery
+from stepwell.engine.finite_weights import nonfinite_step, nonfinite_weights
 from stepwell.engine.memory import OutOfMemory, SparingStep, copy_of
 from stepwell.engine.metrics.streaming import metric_mode
 from stepwell.engine.plan import Plan
@@ -138,7 +140,7 @@ class Trainer:
             return
         try:
             self.save()
-        except RunFolderError as failed:
+        except (RunFolderError, TrainingStopped) as failed:
             error.fix += f". The state could not be saved: {failed.what}"
             return
         error.fix += f". Everything up to step {steps} is saved; then go on with `stepwell resume {self.folder.path}`"
@@ -197,7 +199,7 @@ class Trainer:
 
     def delivered(self) -> Delivery:
         """A context in which the model holds what would be delivered now: the last ready average, or its own weights."""
-        return Delivery(self.step, self.refresh)
+        return Delivery(self.step, self.refresh, self.sparing.estimation)
 
     def _keep_best(self, report: EvalReport) -> None:
         value = report.metrics.get(self.plan.monitor, math.nan)
@@ -240,24 +242,15 @@ class Trainer:
 
     def _give_up(self, report: StepReport, loss: float, norm: float) -> None:
         """Save what was good, placed so that a resumed run meets the same step, and say what happened."""
-        row = f" {self._skips} times in a row" if self._skips > 1 else ""
-        last = next((row["loss"] for row in reversed(self.recorder.history.train) if math.isfinite(row["loss"])), None)
+        num_skips = self._skips
+        last = self.recorder.last_finite_loss()
         self.recorder.flush(self._epochs_per_step)
-        place, weights = "", "Weights were not updated"
-        if not self._weights_are_finite():
-            weights = "The weights are not finite either, since an update before; earlier checkpoints are whole"
-        elif self.folder is not None:
+        whole = self._weights_are_finite()
+        if whole and self.folder is not None:
             self.step.cursor, self._skips = report.cursor, self._skips - 1
             self.save()
-        if self.folder is not None:
-            place = f"; details: {self.folder.path}"
-        before = f"last finite {last:.4g}, " if last is not None else ""
-        raise TrainingStopped(
-            f"loss or gradient became non-finite{row} after step {report.step} "
-            f"(loss {loss:.4g}, {before}grad_norm {norm:.4g}, lr {report.lr:.3g}). {weights}",
-            expected="finite losses and gradients",
-            fix=f"Try a lower peak lr, a longer warmup, or clip_norm 1.0{place}",
-        )
+        told: dict[str, Any] = {"num_skips": num_skips, "last": last, "whole": whole, "folder": self._place}
+        raise nonfinite_step(report, loss=loss, grad_norm=norm, **told)
 
     def _heed_signal(self) -> None:
         """Save; then go on, or stop as the signal asked.
@@ -281,6 +274,7 @@ class Trainer:
 
     def _finish(self) -> None:
         self.recorder.flush(self._epochs_per_step)
+        self._require_finite_weights()
         if self.evaluator is not None and self._evaluated_at != self.step.clock.steps:
             self._evaluate()
         if self.folder is not None:
@@ -296,13 +290,28 @@ class Trainer:
 
         Raises:
             RunFolderError: it could not be written; earlier ones are whole.
+            TrainingStopped: the weights are not finite, and are not written.
         """
         assert self.saver is not None
+        self._require_finite_weights()
         steps = self.step.clock.steps
         return self.saver.save(copy_of(self.state_dict(), step=steps), step=steps, best=self._best_steps())
 
     def _weights_are_finite(self) -> bool:
-        return math.isfinite(self.step.parameter_norm().item())
+        if math.isfinite(self.step.parameter_norm().item()):
+            return True
+        # The norm of very large weights overflows where they are finite themselves.
+        return all(bool(weight.isfinite().all()) for weight in self.step.model.parameters() if weight.requires_grad)
+
+    def _require_finite_weights(self) -> None:
+        """Neither save nor deliver what no step will look at any more."""
+        if not self._weights_are_finite():
+            self._event("nonfinite", policy="stop", weights="not finite")
+            raise nonfinite_weights(self.step.clock.steps, self._place)
+
+    @property
+    def _place(self) -> Path | None:
+        return None if self.folder is None else self.folder.path
 
     def _start_saving(self) -> None:
         assert self.saver is not None

@@ -16,6 +16,7 @@ from stepwell.core.signature import Signature
 from stepwell.engine.records.storage import read_json
 from stepwell.engine.records.tensors import read_tensors
 from stepwell.models import registry
+from stepwell.recipe.evidence.seals import require_delivered
 from stepwell.recipe.run_paths import require_folder
 
 # Of a model technique: those that add, replace or rename modules or tensors. What draws or freezes weights, or decides
@@ -47,7 +48,7 @@ def load_delivered(folder: Path) -> Delivered:
     """The model of a finished run.
 
     Raises:
-        RunFolderError: no such run, it isn't finished, or its files don't fit together.
+        RunFolderError: no such run, it isn't finished, or its files don't fit together or were changed.
     """
     require_folder(Path(folder))
     place = Path(folder) / "model"
@@ -58,7 +59,9 @@ def load_delivered(folder: Path) -> Delivered:
             expected="the folder of a finished run",
             fix=f"Finish it first: `stepwell resume {folder}`" if there else "Give the folder that `stepwell train` printed",
         )
-    return read_delivered(place)
+    delivered = read_delivered(place)
+    require_delivered(Path(folder))
+    return delivered
 
 
 def read_delivered(place: Path) -> Delivered:

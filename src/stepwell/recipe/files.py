@@ -17,7 +17,7 @@ from stepwell.recipe.values.secrets import refuse_secrets
 from stepwell.recipe.values.yaml_reader import MAX_BYTES, parse
 from stepwell.recipe.values.yaml_writer import dump
 
-__all__ = ["dump", "parse_job", "read_job", "read_mapping"]
+__all__ = ["dump", "parse_job", "parse_mapping", "read_job", "read_mapping"]
 
 
 def read_job(path: str | os.PathLike[str], overrides: Iterable[Override | str] = (), *, given: Iterable[str] = ()) -> Job:
@@ -42,7 +42,7 @@ def parse_job(text: str, overrides: Iterable[Override | str] = (), *, name: str 
     >>> job.recipe.optimizer.lr
     0.1
     """
-    return Job.from_mapping(_changed(_mapping(text, name), overrides), given=tuple(given))
+    return Job.from_mapping(_changed(parse_mapping(text, name), overrides), given=tuple(given))
 
 
 def _changed(mapping: PlacedDict, overrides: Iterable[Override | str]) -> PlacedDict:
@@ -61,10 +61,11 @@ def read_mapping(path: str | os.PathLike[str]) -> PlacedDict:
     Raises:
         JobError: no such file, not a readable text file, not one YAML mapping.
     """
-    return _mapping(_read_text(Path(path)), str(path))
+    return parse_mapping(_read_text(Path(path)), str(path))
 
 
-def _mapping(text: str, name: str) -> PlacedDict:
+def parse_mapping(text: str, name: str) -> PlacedDict:
+    """What the text of a job file holds, as `read_mapping`; `name` is what errors call the file."""
     value = parse(text, lambda line: f"{name}:{line}")
     if value is None:
         raise JobError(

@@ -12,13 +12,17 @@ from torch.utils.data import IterableDataset
 
 from stepwell.core.check import require_one_of
 from stepwell.core.errors import DataError, JobError
+from stepwell.data.content import facts_of
 from stepwell.data.examples import Examples
 from stepwell.data.from_python import examples_of
 from stepwell.data.iterable import IterableSource, iterable_batches
 from stepwell.data.sampling import Sampling
+from stepwell.engine.records.run_folder import never_began
+from stepwell.recipe.evidence.job_record import job_on_record
 from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job, Recipe
 from stepwell.recipe.record import reopen_folder, run_and_record, start_folder
+from stepwell.recipe.resuming import require_longer
 from stepwell.recipe.run import Ingredients, Run
 
 logger = logging.getLogger("stepwell.fit")
@@ -37,6 +41,7 @@ def fit(
     progress: Any = None,
     weights: Any = None,
     sampling: Sampling = "once",
+    watch: Any = None,
     **settings: Any,
 ) -> Run:
     """Train a module, in place, by a recipe.
@@ -50,12 +55,13 @@ def fit(
         seed: of every random draw.
         out: folder for checkpoints, metrics and the model; None writes nothing.
         existing: what to do where `out` already holds this job's run: refuse, or continue it from its newest checkpoint
-            (the data must be the same).
+            (the data must be the same; its fingerprint is compared).
         progress: a live watcher, see `stepwell.engine.records.history.Progress`.
         weights: one weight >= 0 per training example, (N,), where `data` doesn't hold them. Validation data has its
             own, as (inputs, targets, weights); they weigh in its loss and metrics.
         sampling: "once" draws each training example once an epoch; "balanced" each class equally often; "weighted" in
             proportion to the weights, which then don't weigh the loss a second time.
+        watch: judges the run as it goes, such as `stepwell.doctor.live.LiveRules()`; None for nobody.
         settings: any other field of `Job`: task, init_from, device, workers, evaluate_every, checkpoint_every,
             log_every, stop, keep, saving.
 
@@ -78,12 +84,16 @@ def fit(
     job = Job(recipe=recipe or default_recipe(), budget=budget, seed=seed, **settings)
     parts = ingredients(model, data, val, job, weights=weights, sampling=sampling)
     folder = None
-    begun = existing == "resume" and out is not None and (Path(out) / "job.yaml").exists()
-    facts = {} if begun else initialised(parts, Path.cwd())
+    begun = existing == "resume" and out is not None and (Path(out) / "job.yaml").exists() and not never_began(Path(out))
+    facts = initialised(parts, Path.cwd(), run=Path(out) if begun and out is not None else None)
     if out is not None:
-        folder = reopen_folder(Path(out), job) if begun else start_folder(Path(out), job, **facts)
+        facts["data"] = facts_of(parts.train, parts.validation)
+        folder = reopen_folder(Path(out), job, facts["data"]) if begun else start_folder(Path(out), job, **facts)
+    longer = require_longer if begun and out is not None and job_on_record(Path(out)).budget_at() != budget else None
     description = {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"}
-    return run_and_record(parts, folder, progress, begun=begun, describe=lambda assembly: description)
+    return run_and_record(
+        parts, folder, progress, begun=begun, describe=lambda assembly: description, resumed=longer, watch=watch
+    )
 
 
 def default_recipe() -> Recipe:
@@ -99,7 +109,7 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
     known |= {"stop", "keep", "saving"}
     for name in settings:
         if name not in known:
-            named = {"val", "recipe", "budget", "seed", "out", "existing", "progress", "weights", "sampling"}
+            named = {"val", "recipe", "budget", "seed", "out", "existing", "progress", "weights", "sampling", "watch"}
             raise JobError(
                 f"fit has no argument {name!r}", expected="an argument of fit or a field of Job", fix=nearest(name, known | named)
             )

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from stepwell.core.catalog import Field, record_of
 from stepwell.core.errors import DataError, JobError, nearest
 from stepwell.core.randomness import Rng
-from stepwell.engine.records.storage import read_bytes, sha256
+from stepwell.engine.records.checkpoint import checkpoints
+from stepwell.engine.records.storage import read_bytes, read_json, sha256
 from stepwell.engine.records.tensors import read_tensors
 from stepwell.recipe.archive.foreign_weights import ENDINGS
+from stepwell.recipe.evidence.seals import require_delivered
 from stepwell.recipe.values.places import place_of
 from stepwell.recipe.values.schema import mapping_at, settings_from
 
@@ -154,17 +156,43 @@ def start_from_(model: nn.Module, spec: InitialWeights, *, base: Path) -> Starte
     return started
 
 
-def initialised(parts: Any, base: Path) -> dict[str, Any]:
-    """Start the model of a run's ingredients from its job's `init_from`; what goes into the run's manifest."""
+def initialised(parts: Any, base: Path, *, run: Path | None = None) -> dict[str, Any]:
+    """Start the model of a run's ingredients from its job's `init_from`; what goes into the run's manifest.
+
+    Args:
+        run: the folder of a run that goes on. With a checkpoint its weights come from there; one that was cut off before
+            its first starts from the same weights again.
+
+    Raises:
+        DataError: they are gone, or not those that the run was started with.
+    """
     from stepwell.recipe.resolve import Derived
 
     spec = parts.job.init_from
     if spec is None:
         return {}
-    started = start_from_(parts.model, spec, base=base)
-    _refuse_redrawing(parts, spec, started.loaded)
+    before = None if run is None else _started_before(run)
+    if before is not None and run is not None and checkpoints(run / "checkpoints"):
+        started = before
+    else:
+        started = start_from_(parts.model, spec, base=base)
+        _refuse_redrawing(parts, spec, started.loaded)
+    if before is not None and started.sha256 != before.sha256:
+        raise DataError(
+            f"the weights of init_from have changed since {run} was started",
+            expected=f"a file with sha256 {before.sha256[:12]}, found {started.sha256[:12]}",
+            fix="Put the old weights back, or train anew",
+        )
     parts.derived.append(Derived("init_from", started.summary, f"sha256 {started.sha256[:12]}"))
     return {"init_from": asdict(started)}
+
+
+def _started_before(run: Path) -> Started | None:
+    """What a run's manifest says of its first weights."""
+    try:
+        return Started(**read_json(run / "manifest.json")["init_from"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _refuse_redrawing(parts: Any, spec: InitialWeights, loaded: list[str]) -> None:
@@ -212,6 +240,7 @@ def weights_file(path: str, base: Path) -> Path:
             expected="the folder of a finished run, or a file of weights",
             fix=f"Finish the run first: `stepwell resume {found}`" if begun else "Name another folder, or the file itself",
         )
+    require_delivered(found)
     return inside
 
 

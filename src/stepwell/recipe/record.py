@@ -13,16 +13,18 @@ import torch
 from stepwell.core.errors import RunFolderError, StepwellError
 from stepwell.engine.metrics.confusion import Confusion
 from stepwell.engine.records.event_log import read_events
-from stepwell.engine.records.history import Progress
+from stepwell.engine.records.history import Progress, Watch
 from stepwell.engine.records.run_folder import RunFolder
 from stepwell.engine.records.storage import explained, make_folder, remove, remove_empty, write_bytes
 from stepwell.engine.records.tensors import encode_tensors
-from stepwell.recipe.evidence.happenings import note_end, note_failure, note_start
+from stepwell.recipe.evidence.happenings import note_end, note_failure, note_start, refuse_lost_checkpoints
+from stepwell.recipe.evidence.job_record import manifest_of, require_job
 from stepwell.recipe.evidence.manifest import manifest
 from stepwell.recipe.files import dump, parse_job
 from stepwell.recipe.job import Job
 from stepwell.recipe.preflight import preflight
 from stepwell.recipe.run import Assembly, Ingredients, Run
+from stepwell.recipe.run_records import require_same_data
 from stepwell.recipe.values.blame import blaming
 from stepwell.recipe.values.secrets import refuse_secrets
 
@@ -64,16 +66,22 @@ def abandon(folder: RunFolder) -> None:
     folder.close()
 
 
-def reopen_folder(path: Path, job: Job) -> RunFolder:
+def reopen_folder(path: Path, job: Job, data: dict[str, Any]) -> RunFolder:
     """Claim the folder of a run that is to go on.
 
+    Args:
+        data: what is known of it now, see `stepwell.data.content.facts_of`.
+
     Raises:
-        RunFolderError: it holds another job's run, or is in use.
+        RunFolderError: it holds another job's run, its job was edited by hand, or it is in use.
+        DataError: the data isn't what the run was started with.
     """
     if not same_job((path / "job.yaml").read_text(encoding="utf-8"), job):
         raise RunFolderError(
             f"{path} holds the run of another job", expected="the job that it was started with", fix="Choose another folder"
         )
+    require_job(path)
+    require_same_data(manifest_of(path), data["fingerprint"], path)
     folder = RunFolder(path)
     folder.lock()
     return folder
@@ -97,6 +105,7 @@ def run_and_record(
     begun: bool,
     describe: Callable[[Assembly], dict[str, Any]],
     resumed: Callable[[Assembly], None] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Try everything out, train to the end, write the model and the result; the folder is free again afterwards.
 
@@ -104,12 +113,15 @@ def run_and_record(
         begun: whether the folder holds checkpoints of this run to go on from.
         describe: what goes beside the weights.
         resumed: looks at a run whose state was just loaded, and may refuse to go on.
+        watch: judges the rows that are recorded.
     """
     started = time.perf_counter()
     try:
         with blaming(parts.job, "recipe", "model", "data", "device"):
-            assembly = Assembly(parts, folder=folder, progress=progress)
+            assembly = Assembly(parts, folder=folder, progress=progress, watch=watch)
             preflight(assembly)
+            if begun and folder is not None:
+                refuse_lost_checkpoints(folder.path)
             found = begun and assembly.trainer.resume()
             if begun and resumed is not None:
                 resumed(assembly)

@@ -26,7 +26,7 @@ from stepwell.engine.memory import Cut
 from stepwell.engine.metrics.confusion import Confusion, ConfusionMatrix
 from stepwell.engine.metrics.streaming import Accumulator, make_metrics
 from stepwell.engine.parts import Execution
-from stepwell.engine.records.history import History, Progress, Recorder
+from stepwell.engine.records.history import History, Progress, Recorder, Watch
 from stepwell.engine.records.run_folder import RunFolder
 from stepwell.engine.train_step import TrainStep
 from stepwell.engine.trainer import Trainer
@@ -121,7 +121,14 @@ class Assembly:
 
     confusion: Confusion | None = None
 
-    def __init__(self, parts: Ingredients, *, folder: RunFolder | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        parts: Ingredients,
+        *,
+        folder: RunFolder | None = None,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.parts, self.folder, job = parts, folder, parts.job
         self.device = device_of(job.device)
         self.source = self._source()
@@ -160,7 +167,11 @@ class Assembly:
         )
         validation = parts.validation
         recorder = Recorder(
-            folder=folder, log_every=self.resolved.log_every, progress=progress, param_norm=self.step.parameter_norm
+            folder=folder,
+            log_every=self.resolved.log_every,
+            progress=progress,
+            watch=watch,
+            param_norm=self.step.parameter_norm,
         )
         self.trainer = Trainer(
             self.step,
@@ -173,6 +184,8 @@ class Assembly:
         )
         if progress is not None:
             progress.start(self.resolved.horizon.total_steps, self.source.steps_per_epoch)
+        if watch is not None:
+            watch.start(job.to_mapping(), self.resolved.horizon.total_steps)
 
     def _check_monitors(self) -> None:
         """Refuse a monitor that no evaluation will have, before the first one is waited for."""
@@ -267,7 +280,7 @@ class Assembly:
                 vars(item).update(vars(done))
             return found
 
-        return self.trainer.sparing.evaluated(once)
+        return self.trainer.sparing.evaluation(once)
 
     def finish(self) -> Run:
         """Train to the end and gather the results. The state is as the trainer left it: new, or resumed."""
@@ -281,10 +294,9 @@ class Assembly:
         trainer, parts = self.trainer, self.parts
         metrics: dict[str, float] = {}
         if parts.validation is not None:
-            last = trainer.recorder.history.validation[-1:]
-            delivered_last = trainer.plan.deliver == "last" and last and last[0]["step"] == self.step.clock.steps
-            if delivered_last:
-                metrics = {key: value for key, value in last[0].items() if key not in ("step", "epoch")}
+            last = next(trainer.recorder.history.newest_first("validation"), None)
+            if last is not None and trainer.plan.deliver == "last" and last["step"] == self.step.clock.steps:
+                metrics = {key: value for key, value in last.items() if key not in ("step", "epoch")}
             else:
                 metrics = dict(trainer.best.get("metrics") or self.evaluate(parts.validation))
         matrix = ConfusionMatrix()

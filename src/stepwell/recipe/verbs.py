@@ -6,36 +6,28 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stepwell.core.cells import inert_cell
-from stepwell.core.errors import DataError, JobError, RunFolderError, StepwellError
-from stepwell.core.reports import EvalReport
-from stepwell.data.sources import eval_batches
-from stepwell.engine.evaluate import evaluate as evaluate_model
-from stepwell.engine.metrics.streaming import make_metrics
+from stepwell.core.errors import JobError, StepwellError
 from stepwell.engine.records.run_folder import RunFolder
-from stepwell.engine.records.storage import read_json
 from stepwell.models import registry
+from stepwell.recipe.applying import csv_text, evaluate, predict
 from stepwell.recipe.compatibility import check_recipe
-from stepwell.recipe.delivered import Delivered, load_delivered, rebuilding
+from stepwell.recipe.delivered import rebuilding
 from stepwell.recipe.explaining.explain import explanation
 from stepwell.recipe.explaining.schedule_view import Course, constant_rate, courses
-from stepwell.recipe.files import read_job
 from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job
 from stepwell.recipe.preflight import preflight
-from stepwell.recipe.readable import require_kind
 from stepwell.recipe.record import run_and_record, start_folder
 from stepwell.recipe.resolve import Derived
 from stepwell.recipe.resuming import require_longer, with_limits
-from stepwell.recipe.run import Assembly, Ingredients, Meaning, Run, device_of, evaluation_size
-from stepwell.recipe.run_paths import require_folder
-from stepwell.recipe.tasks import metric_names, objective_for, outputs_of, task_of
+from stepwell.recipe.run import Assembly, Ingredients, Meaning, Run
+from stepwell.recipe.run_records import load_data, read_run, require_same_data
+from stepwell.recipe.tasks import objective_for
 from stepwell.recipe.values.blame import blaming, written_as
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+__all__ = ["check", "csv_text", "evaluate", "explain", "predict", "prepared", "ready", "resume", "schedule", "train"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,9 @@ class CheckResult:
     ok: bool
 
 
-def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = None, progress: Any = None) -> Run:
+def train(
+    job: Job, *, out: str | Path | None = None, base: str | Path | None = None, progress: Any = None, watch: Any = None
+) -> Run:
     """Train a job from its data to a delivered, tested model.
 
     Args:
@@ -62,6 +56,7 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
         base: the folder that relative data paths start from (a job file's own); where the data isn't there, or without
             one, they start from the working directory.
         progress: a live watcher, see `stepwell.engine.records.history.Progress`.
+        watch: judges the run as it goes, see `stepwell.engine.records.history.Watch` and `stepwell.doctor.live.LiveRules`.
 
     Raises:
         StepwellError: a mistake in the job or the data, before anything was trained.
@@ -71,140 +66,47 @@ def train(job: Job, *, out: str | Path | None = None, base: str | Path | None = 
     loaded, parts = prepared(job, place)
     facts = _initialised(parts, place)
     folder = None if out is None else start_folder(Path(out), job, data=_data_facts(loaded), base=str(place), **facts)
-    return _run(parts, loaded, folder, progress, begun=False)
+    return _run(parts, loaded, folder, progress, begun=False, watch=watch)
 
 
-def resume(folder: str | Path, *, progress: Any = None, budget: str | None = None, max_time: str | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    progress: Any = None,
+    budget: str | None = None,
+    max_time: str | None = None,
+    watch: Any = None,
+) -> Run:
     """Continue a run from its newest whole checkpoint, to the bits that it would have had without the break.
 
     Args:
         folder: a run folder.
         progress: a live watcher.
-        budget: another budget than the job's, of what is done or more; relative durations and schedules follow it.
+        budget: another budget than the one in effect, of what is done or more; relative durations and schedules follow
+            it. It goes on record, and later resumes keep it.
         max_time: another limit in time than the job's, for what is trained now. Nothing else can change at a resume.
+        watch: as `train`.
 
     Raises:
-        RunFolderError: no run there, it is in use, or the data isn't what it was.
+        RunFolderError: no run there, it is in use, or its job was edited by hand in more than budget and stop.
+        DataError: the data isn't what it was.
         JobError: a budget below what is done, or for a run that something else ended.
     """
-    job, manifest = _read_run(Path(folder))
-    job = with_limits(job, budget=budget, max_time=max_time)
-    loaded, parts = prepared(job, Path(manifest["base"]))
-    _require_same_data(manifest, loaded, folder)
+    run = read_run(Path(folder))
+    given = budget if budget is not None else run.new_budget
+    now = given if given is not None else run.on_record.budget_at()
+    job = with_limits(run.job, budget=None if now == run.job.budget else now, max_time=max_time)
+    loaded, parts = prepared(job, run.base)
+    require_same_data(run.manifest, loaded.fingerprint, folder)
+    _initialised(parts, run.base, run=Path(folder))
     run_folder = RunFolder(Path(folder))
     run_folder.lock()
-    return _run(parts, loaded, run_folder, progress, begun=True, resumed=None if budget is None else require_longer)
-
-
-def evaluate(folder: str | Path, *, split: str = "test", data: str | Path | None = None) -> EvalReport:
-    """Metrics of a finished run's model on a part of its data, or on a new file.
-
-    Args:
-        split: "test" (untouched while training), "validation" or "train".
-        data: a file of the job's kind, with targets, instead of a part.
-    """
-    delivered = load_delivered(Path(folder))
-    job, manifest = _read_run(Path(folder))
-    if data is not None:
-        require_kind(delivered.preparation, data)
-        examples: Any = delivered.preparation.examples_from(data, with_targets="required")
-        split = str(data)
-    else:
-        loaded = _load_data(job, Path(manifest["base"]))
-        _require_same_data(manifest, loaded, folder)  # another split could put rows that were trained on into the test part
-        examples = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}.get(split)
-        if examples is None or not len(examples):
-            raise DataError(
-                f"the run has no {split} part",
-                expected="train, validation or test, as far as the job's split makes them",
-                fix="Add e.g. split: {test: 0.2} to the job, or give a file with --data",
-            )
-    result = _read_record(Path(folder) / "result.json")
-    metrics = _evaluate(delivered, examples, job)
-    return EvalReport(result["steps"], 0.0, metrics, split=split, weights=delivered.description.get("weights", "trained"))
-
-
-def predict(folder: str | Path, data: str | Path, *, out: str | Path | None = None, samples: int = 0) -> DataFrame:
-    """Predictions of a finished run's model for a new file: unseen categories are allowed, columns in any order.
-
-    Args:
-        data: a file of the job's kind; targets aren't needed.
-        out: where to write the predictions as CSV, or None; masks go into an .npz file, under the key "masks".
-        samples: passes with dropout left on (Monte-Carlo dropout), from 2 up; adds columns with the spread of the
-            passes and the entropy of their mean. 0 for one pass without dropout.
-
-    Returns:
-        One row per row of the file: class and probabilities, or the value in original units; of several tasks each
-        one's columns with its name in front; each class's share of an image's pixels; an embedding, or the distances
-        in a pair or triplet.
-    """
-    import pandas as pd
-    import torch
-
-    from stepwell.core.batch import tree_leaves, tree_map
-    from stepwell.engine.evaluate import evaluating
-
-    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
-        raise JobError(
-            f"{out} is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}",
-            expected="the path of a file to write, in a folder that exists",
-            fix="Give another --out, or make the folder first",
-        )
-    if out is not None and isinstance(data, (str, Path)) and Path(out).resolve() == Path(data).expanduser().resolve():
-        raise JobError(f"{out} is the data itself", expected="another file to write", fix="Give another --out")
-    delivered = load_delivered(Path(folder))
-    preparation = delivered.preparation
-    require_kind(preparation, data)
-    examples = preparation.examples_from(data, with_targets="ignored")
-    batches = eval_batches(examples, batch_size=evaluation_size(examples))
-    if samples:
-        from stepwell.recipe.uncertainty import kind_of, predict_uncertainty, uncertainty_columns
-
-        kind = kind_of(preparation.task)
-        found = predict_uncertainty(delivered.model, batches, kind=kind, samples=samples)
-        frame, outputs = pd.DataFrame(uncertainty_columns(preparation, found)), found.mean
-    else:
-        with evaluating(delivered.model):
-            parts = [outputs_of(preparation.task, delivered.model, batch.inputs) for batch in batches]
-        columns = iter([torch.cat(leaves) for leaves in zip(*map(tree_leaves, parts), strict=True)])
-        outputs = tree_map(lambda _: next(columns), parts[0])
-        frame = pd.DataFrame(preparation.decode(outputs))
-    if out is not None:
-        _write(Path(out), frame, preparation.arrays(outputs) if Path(out).suffix == ".npz" else {})
-    return frame
-
-
-def _write(out: Path, frame: DataFrame, arrays: dict[str, Any] | None) -> None:
-    """Predictions as CSV, or the arrays of an .npz file."""
-    import io
-
-    import numpy as np
-
-    from stepwell.engine.records.storage import write_bytes
-
-    if arrays is None:
-        raise JobError(
-            f"{out.name} ends in .npz, but these predictions are columns", expected="masks to write", fix="Give a .csv file"
-        )
-    if not arrays:
-        write_bytes(out, csv_text(frame).encode())
-        return
-    held = io.BytesIO()
-    np.savez_compressed(held, **arrays)
-    write_bytes(out, held.getvalue())
-
-
-def csv_text(frame: DataFrame) -> str:
-    """Predictions as CSV; names of classes and columns stay text wherever it is opened."""
-    safe = frame.rename(columns=inert_cell)
-    safe = safe.apply(lambda column: column if column.dtype.kind in "biuf" else column.map(inert_cell))
-    return str(safe.to_csv(index=False))
+    return _run(parts, loaded, run_folder, progress, begun=True, resumed=None if given is None else require_longer, watch=watch)
 
 
 def explain(job: Job, *, base: str | Path | None = None) -> Explanation:
     """What a job would do: the loop with each technique on its line, derived values with reasons, parameter groups."""
-    _, parts = prepared(job, _base(job, base))
-    _initialised(parts, _base(job, base))
+    parts = ready(job, base)
     with blaming(job, "recipe", "model", "data", "device"):
         return Explanation(explanation(Assembly(parts)))
 
@@ -223,8 +125,7 @@ def schedule(job: Job, *, base: str | Path | None = None, points: int = 400) -> 
 
 def check(job: Job, *, base: str | Path | None = None) -> CheckResult:
     """Build everything and take one step on a copy, leaving no trace on disk."""
-    _, parts = prepared(job, _base(job, base))
-    _initialised(parts, _base(job, base))
+    parts = ready(job, base)
     with blaming(job, "recipe", "model", "data", "device"):
         assembly = Assembly(parts)
         preflight(assembly)
@@ -252,9 +153,12 @@ def _base(job: Job, base: str | Path | None) -> Path:
     return Path(base).resolve()
 
 
-def _load_data(job: Job, base: Path) -> Any:
-    with blaming(job, "data", "split"):
-        return job.data.load(base=base, split=job.split, task=job.task, seed=job.seed)
+def ready(job: Job, base: str | Path | None = None) -> Ingredients:
+    """The data and the model of a job, with the weights that it starts from."""
+    place = _base(job, base)
+    _, parts = prepared(job, place)
+    _initialised(parts, place)
+    return parts
 
 
 def prepared(job: Job, base: Path) -> tuple[Any, Ingredients]:
@@ -263,7 +167,7 @@ def prepared(job: Job, base: Path) -> tuple[Any, Ingredients]:
             raise JobError(f"the job has no {name}", expected=f"{name}: in the job", fix=f"Add {name}: to the job file")
     with blaming(job, "recipe", "task"):
         check_recipe(job.recipe, task=job.task)
-    loaded = _load_data(job, base)
+    loaded = load_data(job, base)
     derived = [Derived("data", dict(loaded.num_rows), "rows of each part")]
     if job.recipe.objective is None and job.task == "multi_task":
         own = objective_for(loaded.preparation.target.tasks)
@@ -293,10 +197,10 @@ def prepared(job: Job, base: Path) -> tuple[Any, Ingredients]:
     return loaded, parts
 
 
-def _initialised(parts: Ingredients, base: Path) -> dict[str, Any]:
-    """Load the weights that a new run starts from; what goes into its manifest. A resumed run has its own."""
+def _initialised(parts: Ingredients, base: Path, *, run: Path | None = None) -> dict[str, Any]:
+    """Load the weights that a run starts from; what goes into its manifest."""
     with blaming(parts.job, "init_from"):
-        return initialised(parts, base)
+        return initialised(parts, base, run=run)
 
 
 def _built(job: Job, signature: Any) -> Any:
@@ -334,67 +238,3 @@ def _description(parts: Ingredients, loaded: Any, assembly: Assembly) -> dict[st
         "weights": "best" if assembly.trainer.plan.deliver == "best" else weights,
         "load": "stepwell.recipe.delivered.load_delivered(FOLDER).model; weights alone: safetensors.torch.load_file",
     }
-
-
-def _read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
-    require_folder(folder)
-    if not (folder / "job.yaml").exists():
-        raise RunFolderError(
-            f"{folder} holds no run",
-            expected="a run folder with a job.yaml",
-            fix="Give the folder that `stepwell train` printed",
-        )
-    job = read_job(folder / "job.yaml", given=("data", "model", "task"))
-    if job.data is None or job.model is None:
-        raise RunFolderError(
-            f"{folder} was made by `fit` with data or a model given from Python",
-            expected="the run of a job file",
-            fix='Continue it from Python: fit(..., out=FOLDER, existing="resume")',
-        )
-    return job, _read_record(folder / "manifest.json", needs="base")
-
-
-def _read_record(path: Path, needs: str = "steps") -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = read_json(path)
-        record[needs]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RunFolderError(
-            f"{path} can't be read: {reason}",
-            expected="the file as the run wrote it",
-            fix=f"Put it back, or train anew: stepwell train {path.parent / 'job.yaml'}",
-        ) from error
-    return record
-
-
-def _require_same_data(manifest: dict[str, Any], loaded: Any, folder: str | Path) -> None:
-    known = manifest.get("data", {}).get("fingerprint")
-    if known is not None and known != loaded.fingerprint:
-        raise DataError(
-            f"the data has changed since {folder} was started",
-            expected=f"data with fingerprint {known[:12]}, found {loaded.fingerprint[:12]}",
-            fix="Put the old data back, or train anew",
-        )
-
-
-def _evaluate(delivered: Delivered, examples: Any, job: Job) -> dict[str, float]:
-    import torch
-
-    from stepwell.core.catalog import lookup
-    from stepwell.core.objectives.callable_loss import as_objective
-
-    task = task_of(delivered.description["task"])
-    chosen = job.recipe.objective
-    preparation = delivered.preparation
-    if chosen is None and task.name == "multi_task":
-        chosen = lookup("multi_task").factory(tasks=objective_for(preparation.target.tasks)["tasks"])
-    objective = as_objective(chosen) if chosen is not None else lookup(task.objective).factory()
-    names = metric_names(task, examples.batch(torch.arange(1)).targets, objective)
-    model = delivered.model.to(device_of(job.device))
-    return evaluate_model(
-        model,
-        eval_batches(examples, batch_size=evaluation_size(examples)),
-        objective=objective,
-        metrics=make_metrics(names, target_scale=preparation.target_scale),
-    )

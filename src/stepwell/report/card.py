@@ -18,7 +18,17 @@ __all__ = ["card", "in_markdown", "write_card"]
 
 LONGEST = 400  # characters of one value
 MOST_ROWS = 60  # of events that are told one by one
-_TOLD_SINGLY = ("resumed", "environment_changed", "budget_changed", "save_failed", "interrupted", "failed", "log_cut", "found")
+_TOLD_SINGLY = (
+    "resumed",
+    "environment_changed",
+    "budget_changed",
+    "job_edited",
+    "save_failed",
+    "interrupted",
+    "failed",
+    "log_cut",
+    "found",
+)
 _ENVIRONMENT = ("stepwell", "python", "system", "torch", "cpu", "threads", "variables", "modes", "accelerator")
 
 
@@ -130,6 +140,7 @@ def _data(manifest: dict[str, Any], job: dict[str, Any]) -> list[str]:
     data, source = _mapping(manifest.get("data")), job.get("data")
     facts: list[tuple[str, Any]] = [("source", data.get("name", "given from Python")), ("fingerprint", data.get("fingerprint"))]
     facts += [(f"rows, {in_markdown(part)}", rows) for part, rows in _mapping(data.get("rows")).items()]
+    facts += [(f"hashed, {in_markdown(part)}", how) for part, how in _mapping(data.get("hashed")).items()]
     facts += [(in_markdown(f"data.{key}"), value) for key, value in flatten(_mapping(source)).items()]
     split = flatten(_mapping(job.get("split")))
     facts += [(in_markdown(f"split.{key}"), value) for key, value in split.items() if value is not None]
@@ -227,7 +238,10 @@ def _limits(manifest: dict[str, Any], result: dict[str, Any], events: list[Logge
         "Who can write the run's folder can write all of it anew, hashes included; a head kept elsewhere shows that.",
     ]
     said = [
-        (not _mapping(manifest.get("data")).get("fingerprint"), "The data has no fingerprint: it was given from Python."),
+        (
+            not _mapping(manifest.get("data")).get("fingerprint"),
+            "The data has no fingerprint: it was given from Python.",
+        ),
         (not git, "No git state is on record: the job lay in no repository, or git gave no answer."),
         (bool(git.get("changed_files")), "The repository had changes that no commit holds; only their hash is on record."),
         (not manifest.get("model_code"), "The model's code is not on record."),

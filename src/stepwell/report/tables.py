@@ -102,7 +102,7 @@ class RunTables:
         if self.finished:
             return str(self.result.get("stop_reason") or "finished")
         kinds = [str(event.get("kind")) for event in self.events]
-        last = next((kind for kind in reversed(kinds) if kind not in ("saved", "best", "failed")), "")
+        last = next((kind for kind in reversed(kinds) if kind not in ("saved", "best", "failed", "doctor")), "")
         told = {"interrupted": "interrupted", "nonfinite": "stopped: loss not finite"}.get(last)
         return told or ("stopped by an error" if kinds[-1:] == ["failed"] else "unfinished")
 

@@ -80,6 +80,13 @@ def test_anything_but_a_state_dict_is_refused_in_three_parts(content: bytes, tmp
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"hello"], ids=["nothing", "a word"])
+def test_a_file_that_is_no_pickle_is_called_so_and_not_by_the_code_that_its_reader_met(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"can't be imported \(its content is no state_dict\)"):
+        read_foreign(tmp_path / "w.pt")
+
+
 def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1).expand(10**11)}, tmp_path / "w.pt")
     assert (tmp_path / "w.pt").stat().st_size < 10_000

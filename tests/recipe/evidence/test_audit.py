@@ -63,6 +63,16 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def other_digit(path: Path) -> None:
+    """The last digit of a table's last row, so that it still reads as a number."""
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+    path.write_text(text[:-1] + ("1" if text[-1] != "1" else "2") + "\n", encoding="utf-8")
+
+
+def without_last_line(path: Path) -> None:
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+
+
 def newest(run: Path) -> Path:
     return max((run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
 
@@ -85,6 +95,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "the events' absence": (lambda run: (run / "events.jsonl").unlink(), "event log"),
     "the weights": (lambda run: flip(run / "model" / "model.safetensors"), "model/model.safetensors"),
     "the description": (lambda run: flip(run / "model" / "model.json"), "model/model.json"),
+    "a figure in the metrics": (lambda run: other_digit(run / "metrics" / "train.csv"), "metrics"),
+    "a row of the metrics": (lambda run: without_last_line(run / "metrics" / "train.csv"), "metrics"),
     "the result": (lambda run: flip(run / "result.json"), "result.json"),
     "the result's absence": (lambda run: (run / "result.json").unlink(), "result.json"),
     "a checkpoint": (lambda run: flip(newest(run) / "state.safetensors"), "checkpoint step-6"),

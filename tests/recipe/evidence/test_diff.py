@@ -114,7 +114,8 @@ def test_environment_packages_data_and_events_are_told_apart(tmp_path: Path) -> 
     assert [(item.path, item.now) for item in found.environment] == [("threads.intra", 7)]
     assert [(item.path, item.now, item.affects) for item in found.packages] == [("numpy", "0.1", "bits")]
     assert found.data is not None
-    assert (found.data.before, found.data.now) == (None, "f" * 64)
+    assert found.data.before == json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))["data"]["fingerprint"]
+    assert found.data.now == "f" * 64
     assert found.events == {"nonfinite": (0, 1)}
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,11 @@ from stepwell.engine.records.tensors import decode_tensors, tensor_pieces
 from stepwell.engine.state import join, separate
 
 logger = logging.getLogger("stepwell.checkpoint")
+_NAME = re.compile(r"step-(?:0|[1-9][0-9]{0,17})")
 SCHEMA = 2
 MANIFEST = "manifest.json"
+TENSORS, REST = "state.safetensors", "state.json"
+FILES = (TENSORS, REST, MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int) -> Saved:
     place = folder / f"step-{step}"
     tensors, rest = separate(state)
     contents: dict[str, list[bytes | memoryview]] = {
-        "state.safetensors": tensor_pieces(tensors or {"empty": torch.zeros(0)}),
-        "state.json": [json.dumps(rest, allow_nan=False).encode()],
+        TENSORS: tensor_pieces(tensors or {"empty": torch.zeros(0)}),
+        REST: [json.dumps(rest, allow_nan=False).encode()],
     }
     with whole_folder(place) as temporary:
         files: dict[str, dict[str, Any]] = {}
@@ -75,8 +80,12 @@ def _sealed(manifest: dict[str, Any]) -> bytes:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first, whole or not."""
-    found = [path for path in folder.glob("step-*") if path.name[5:].isdecimal() and path.name[5:].isascii()]
-    return sorted(found, key=step_of, reverse=True)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    steps = sorted((int(name[5:]) for name in names if _NAME.fullmatch(name)), reverse=True)
+    return [folder / f"step-{step}" for step in steps]
 
 
 def step_of(place: Path) -> int:
@@ -101,10 +110,10 @@ def load_checkpoint(place: Path) -> dict[str, Any]:
     """
     manifest, contents = _read(place)
     try:
-        tensors = decode_tensors(contents["state.safetensors"], name=str(place / "state.safetensors"))
+        tensors = decode_tensors(contents[TENSORS], name=str(place / TENSORS))
         # Format 1 wrote bare NaN and Infinity.
         parse = json.loads if manifest["schema"] == 1 else parse_json
-        state: dict[str, Any] = join(tensors, parse(contents["state.json"]))
+        state: dict[str, Any] = join(tensors, parse(contents[REST]))
         return state
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(place, f"its state can't be read ({error})") from error

@@ -27,7 +27,7 @@ FOLDED_AFTER = 100  # lines of one kind; from there on a line stands for as many
 # which takes far more space than its line.
 NEVER_FOLDED = frozenset(
     {"started", "saved", "found", "save_failed", "resumed", "interrupted", "stopped", "finished", "failed"}
-    | {"budget_changed", "environment_changed", "log_cut", "worker_restarted", "micro_batches"}
+    | {"budget_changed", "job_edited", "environment_changed", "log_cut", "worker_restarted", "micro_batches"}
 )
 # A "saved" line may be lost in a power cut: its checkpoint is there, and is put on record when the run goes on.
 SYNCED = NEVER_FOLDED - {"saved"}

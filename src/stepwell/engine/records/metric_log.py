@@ -8,8 +8,8 @@ calls leaves behind counts once: rows that are sealed are read from there, whate
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +61,8 @@ class MetricLog:
         self._start = self._count = 0  # the tail's first row, and how many rows it holds
         self._appender: storage.Appender | None = None  # None: the tail's file isn't there yet
         self._values: list[list[Any]] | None = None  # of all the tail's rows, where this object wrote them all
+        self._guard = threading.Lock()  # the file isn't closed while another thread flushes it
+        self._fresh = self._created = False  # since the last flush: a row was appended; the file was created
 
     @property
     def num_rows(self) -> int:
@@ -135,6 +137,7 @@ class MetricLog:
             self._values = [values]
         else:
             self._appender.append(line.encode())
+            self._fresh = True
             if self._values is not None:
                 self._values.append(values)
         self._count += 1
@@ -143,11 +146,14 @@ class MetricLog:
 
     def sync(self) -> None:
         """Flush what was appended to the disk; may be called from another thread than `append`."""
-        tail = layout_of(self.path).tail
-        if tail is not None:  # what is sealed was flushed then
-            storage.flush_file(tail[0])
-            with suppress(FileNotFoundError):
-                storage.flush_folder(tail[0].parent)
+        with self._guard:
+            if self._appender is None:  # what is sealed or was replaced was flushed then
+                return
+            if self._fresh:
+                self._flush(self._appender)
+            if self._created:
+                self._created = False
+                storage.flush_folder(self.path.parent)
 
     def rewind(self, num_rows: int) -> None:
         """Drop all rows but the first `num_rows`. A kill in between leaves more rows, never fewer.
@@ -175,9 +181,26 @@ class MetricLog:
     def close(self) -> None:
         """Let go of the file; a later `append` opens it again."""
         self._names = self._values = None
-        if self._appender is not None:
-            appender, self._appender = self._appender, None
-            appender.close()
+        self._change_file(None)
+
+    def _change_file(self, appender: storage.Appender | None) -> None:
+        with self._guard:
+            before, self._appender = self._appender, appender
+            try:
+                if before is not None and self._fresh:
+                    self._flush(before)
+            finally:
+                self._fresh = appender is not None
+                if before is not None:
+                    before.close()
+
+    def _flush(self, appender: storage.Appender) -> None:
+        self._fresh = False  # before the flush: a row that comes during it is flushed again next time
+        try:
+            appender.sync()
+        except OSError:
+            self._fresh = True
+            raise
 
     def _reading(self, use: Callable[[Snapshot], _Read]) -> _Read:
         for _ in range(_PATIENCE):
@@ -211,7 +234,7 @@ class MetricLog:
                 self._replace_tail(path, found, cells, start)
         self._names, self._known, self._start, self._count = names, frozenset(names), start, len(cells)
         if cells:
-            self._appender = storage.Appender(tail_path(self.path, start))
+            self._change_file(storage.Appender(tail_path(self.path, start)))
         if len(cells) >= CHUNK:
             self._seal()
         return self._names if self._names is not None else self._open()
@@ -224,7 +247,8 @@ class MetricLog:
         except BaseException:
             appender.close()
             raise
-        self._appender = appender
+        self._created = True
+        self._change_file(appender)
 
     def _widen(self, names: Iterable[str]) -> list[str]:
         """Give the tail the columns that it lacks; all names."""
@@ -234,8 +258,8 @@ class MetricLog:
             path, spare = self._appender.path, [""] * (len(known) - len(self._names))
             _, cells = parse_lines(storage.read_bytes(path))
             storage.write_bytes(path, "".join([line_of(known), *(line_of([*row, *spare]) for row in cells)]).encode())
-            self._appender.close()
-            self._appender, self._values = storage.Appender(path), None
+            self._change_file(storage.Appender(path))
+            self._values = None
         self._names, self._known = known, frozenset(known)
         return known
 

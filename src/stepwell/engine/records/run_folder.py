@@ -17,11 +17,20 @@ from stepwell.engine.records.storage import explained, make_folder, read_bytes, 
 
 
 def _left_by_a_start(item: Path) -> bool:
-    """What a start that was killed before it wrote the job leaves: its temporary, and a folder for metrics without any."""
+    """What a start that was killed early leaves beside the job: its temporaries, and a folder for metrics without any."""
     if item.is_symlink():
         return False
-    temporary = item.name.startswith(".job.yaml.tmp-")
+    temporary = item.name.startswith((".job.yaml.tmp-", ".manifest.json.tmp-"))
     return temporary or (item.name == "metrics" and item.is_dir() and not any(item.iterdir()))
+
+
+def _present(path: Path) -> list[str]:
+    return sorted(item.name for item in path.iterdir() if not (is_lock(item) or _left_by_a_start(item)))
+
+
+def never_began(path: Path) -> bool:
+    """Whether a folder holds no more of a run than its job: its start was killed before it wrote the manifest."""
+    return _present(path) == ["job.yaml"]
 
 
 class RunFolder:
@@ -82,12 +91,14 @@ class RunFolder:
 
     def _refuse_unless_empty(self, job_text: str) -> None:
         with explained(self.path):
-            present = sorted(item.name for item in self.path.iterdir() if not (is_lock(item) or _left_by_a_start(item)))
+            present = _present(self.path)
             same = "job.yaml" in present and read_bytes(self.path / "job.yaml") == job_text.encode()
         if present and self._lock is None:
             holder = holder_of(self.path / "lock")
             if holder is not None:
                 raise in_use(self.path, holder)
+        if same and present == ["job.yaml"]:
+            return  # its start was killed before it wrote the manifest, and is made again
         if "job.yaml" in present:
             raise RunFolderError(
                 f"{self.path} already holds {'this' if same else 'another'} job's run",
@@ -142,8 +153,9 @@ class RunFolder:
 
     def sync(self) -> None:
         """Flush the metrics to the disk; called from the thread that writes checkpoints, which count on their rows."""
-        for log in list(self._metrics.values()):
-            log.sync()
+        for name, log in list(self._metrics.items()):
+            if name != "timing":
+                log.sync()
 
     def close_files(self) -> None:
         """Close what is open for rows; the next one opens it again."""
@@ -164,17 +176,18 @@ class RunFolder:
             self._lock = None
 
 
-def read_metrics(folder: Path, name: str) -> list[dict[str, float]]:
-    """Rows of the log `metrics/NAME` as numbers, empty where there is no such log."""
-    return [{key: float(value) for key, value in row.items()} for row in MetricLog(folder / "metrics" / name).rows()]
+def read_metrics(folder: Path, name: str, start: int = 0, stop: int | None = None) -> list[dict[str, float]]:
+    """Rows of the log `metrics/NAME` as numbers, all or those from `start` to before `stop`; empty where there is no such log."""
+    rows = MetricLog(folder / "metrics" / name).rows(start, stop)
+    return [{key: float(value) for key, value in row.items()} for row in rows]
 
 
-def read_layers(folder: Path) -> list[dict[str, Any]]:
-    """Rows of the log `metrics/layers`: each layer's name, and numbers; empty where there is no such log."""
+def read_layers(folder: Path, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+    """Rows of the log `metrics/layers`: each layer's name, and numbers; which, as `read_metrics`."""
     return [
-        {"step": int(row["step"]), "name": _text(row["name"])}
+        {"step": int(row["step"]), "name": _text(row.get("name", ""))}  # a bare layer has none
         | {key: float(value) for key, value in row.items() if key not in ("step", "name")}
-        for row in MetricLog(folder / "metrics" / "layers").rows()
+        for row in MetricLog(folder / "metrics" / "layers").rows(start, stop)
     ]
 
 

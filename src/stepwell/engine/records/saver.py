@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from stepwell.core.errors import RunFolderError, TrainingStopped
-from stepwell.engine.records.checkpoint import Saved, checkpoints, save_checkpoint, step_of, verify_checkpoint
+from stepwell.engine.records.checkpoint import FILES, Saved, checkpoints, save_checkpoint, step_of, verify_checkpoint
 from stepwell.engine.records.storage import discard, free_bytes
 
 logger = logging.getLogger("stepwell.checkpoint")
@@ -220,7 +220,7 @@ def prune(folder: Path, retention: Retention, *, best: Iterable[int] = (), whole
     if gone and not _two_are_whole([place for place in places if place not in gone], whole):
         return []
     for place in gone:
-        discard(place)
+        discard(place, names=FILES)
     return gone
 
 

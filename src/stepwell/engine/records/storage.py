@@ -24,6 +24,7 @@ from stepwell.engine.records.strict_json import parse_json, worded
 PIECE = 1 << 20  # bytes handed over in one call: a signal or another thread waits for no more than that
 MOST_JSON = 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # what a system says of a name under which something is
 _temporaries = count()
 
 
@@ -159,28 +160,39 @@ def whole_folder(place: Path) -> Iterator[Path]:
     """
     temporary = place.with_name(f".{place.name}.tmp-{os.getpid()}-{next(_temporaries)}")
     with explained(place):
-        make_folder(place.parent)
         try:
-            os.mkdir(temporary, 0o700)
+            try:
+                os.mkdir(temporary, 0o700)
+            except FileNotFoundError:
+                make_folder(place.parent)
+                os.mkdir(temporary, 0o700)
             yield temporary
             flush_folder(temporary)
-            if place.exists():
-                old = temporary.with_name(temporary.name + "-old")
-                os.rename(place, old)
-                try:
-                    os.rename(temporary, place)
-                except BaseException:
-                    os.rename(old, place)
-                    raise
-                flush_folder(place.parent)
-                remove(old)
-            else:
+            try:
                 os.rename(temporary, place)
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+                _replace_folder(temporary, place)
+            else:
                 flush_folder(place.parent)
         except BaseException:
             with suppress(OSError):
                 remove(temporary)
             raise
+
+
+def _replace_folder(temporary: Path, place: Path) -> None:
+    """Move what is at `place` aside and `temporary` there, or leave all as it was."""
+    old = temporary.with_name(temporary.name + "-old")
+    os.rename(place, old)
+    try:
+        os.rename(temporary, place)
+    except BaseException:
+        os.rename(old, place)
+        raise
+    flush_folder(place.parent)
+    remove(old)
 
 
 class Appender:
@@ -260,16 +272,16 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
         OSError: it isn't there or can't be read.
         RunFolderError: it is a link, a pipe, a device or a folder, or longer than `most` bytes.
     """
-    handle = _open_regular(path)
+    handle, size = _open_regular(path)
     try:
-        facts = os.fstat(handle)
-        if most is not None and facts.st_size > most:
+        if most is not None and size > most:
             raise RunFolderError(
-                f"{path} has {facts.st_size} bytes", expected=f"at most {most}", fix="Put the file that the run wrote there"
+                f"{path} has {size} bytes", expected=f"at most {most}", fix="Put the file that the run wrote there"
             )
-        pieces = []
-        while piece := os.read(handle, 16 * PIECE):
+        pieces, num_left = [], size  # what is appended meanwhile is of a later time
+        while num_left and (piece := os.read(handle, min(num_left, 16 * PIECE))):
             pieces.append(piece)
+            num_left -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:
         os.close(handle)
@@ -277,18 +289,20 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
 
 def opened(path: Path) -> BinaryIO:
     """A regular file, open for reading in parts. Raises as `read_bytes` does."""
-    return os.fdopen(_open_regular(path), "rb")
+    return os.fdopen(_open_regular(path)[0], "rb")
 
 
-def _open_regular(path: Path) -> int:
+def _open_regular(path: Path) -> tuple[int, int]:
+    """The handle of a regular file, and its size."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _told(path, error) from error
         raise
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
+    facts = os.fstat(handle)
+    if stat.S_ISREG(facts.st_mode):
+        return handle, facts.st_size
     os.close(handle)
     raise RunFolderError(f"{path} is no regular file", expected="a file of the run's own", fix="Put the file itself there")
 
@@ -317,11 +331,20 @@ def remove(path: Path) -> None:
         os.rmdir(path)
 
 
-def discard(path: Path) -> None:
-    """Remove a folder at once for whoever looks: it takes a temporary's name first, which a start sweeps away."""
+def discard(path: Path, *, names: Iterable[str] = ()) -> None:
+    """Remove a folder at once for whoever looks: it takes a temporary's name first, which a start sweeps away.
+
+    Args:
+        names: of files that are in it, so that it needn't be listed first.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_temporaries)}")
     os.rename(path, temporary)
-    remove(temporary)
+    try:
+        for name in names:
+            os.unlink(temporary / name)
+        os.rmdir(temporary)
+    except OSError:
+        remove(temporary)
 
 
 def rename(old: Path, new: Path) -> None:
@@ -333,18 +356,6 @@ def rename(old: Path, new: Path) -> None:
 def flush_folder(folder: Path) -> None:
     """Make what was created, renamed or removed in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def flush_file(path: Path) -> None:
-    """Make what was appended to a file survive a power cut; one that is gone needs no flush."""
-    try:
-        handle = _open_regular(path)
-    except FileNotFoundError:
-        return
     try:
         os.fsync(handle)
     finally:
@@ -369,10 +380,10 @@ def sweep(folder: Path) -> list[str]:
 
 def free_bytes(folder: Path) -> int | None:
     """Free space for this user where a folder lies, or None where it can't be told."""
-    while not folder.exists() and folder.parent != folder:
-        folder = folder.parent
     try:
         facts = os.statvfs(folder)
+    except FileNotFoundError:
+        return free_bytes(folder.parent) if folder.parent != folder else None
     except OSError:
         return None
     return facts.f_bavail * facts.f_frsize

@@ -30,6 +30,7 @@ from stepwell.recipe.archive.export_graph import (
 )
 from stepwell.recipe.archive.export_words import INSIDE, OUTSIDE, input_words, output_words, snippet
 from stepwell.recipe.delivered import load_delivered
+from stepwell.recipe.evidence.seals import require_delivered
 
 __all__ = ["Exported", "Format", "export"]
 
@@ -152,6 +153,7 @@ def _subject(folder: Path, model: nn.Module | None, inputs: Tree | None) -> _Sub
         weights = read_tensors(folder / "model" / "model.safetensors")
     except OSError as error:
         raise RunFolderError(f"{folder} holds no weights: {error}", expected="a finished run", fix="Train it again") from error
+    require_delivered(folder)
     if model is None:
         return _Subject(None, weights, description, None)
     if inputs is None:

@@ -207,7 +207,8 @@ def _reason(message: str) -> str:
         return f"it needs {names[1]}, which is more than tensors and plain containers"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("WeightsUnpickler error", "Unsupported"))] or lines
-    return "its content is no state_dict" if "weights_only" in told[0] else told[0][:150]
+    bare = re.fullmatch(r"\w+", told[0])  # the opcode or the kind of error of an unpickler that met no pickle
+    return "its content is no state_dict" if bare or "weights_only" in told[0] else told[0][:150]
 
 
 def _refused(file: Path, why: str) -> DataError:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stepwell.core.errors import JobError, RunFolderError
+from stepwell.core.errors import JobError, RunFolderError, StepwellError
 from stepwell.engine.records.checkpoint import MANIFEST, checkpoints, step_of, verify_checkpoint
 from stepwell.engine.records.event_log import Logged, Torn, check_chain, head_of, read_events
-from stepwell.engine.records.run_folder import read_layers, read_metrics
+from stepwell.engine.records.run_folder import never_began, read_layers, read_metrics
 from stepwell.engine.records.storage import read_bytes, read_json, sha256
 from stepwell.recipe.evidence.happenings import saved_hashes
+from stepwell.recipe.evidence.job_record import job_on_record
+from stepwell.recipe.evidence.seals import metrics_hash
 
 ENDS = ("finished", "stopped", "interrupted")
 
@@ -111,18 +113,26 @@ def _events(place: Path) -> list[Logged]:
 def _job(place: Path) -> Check:
     name = "manifest and job"
     try:
-        manifest = read_json(place / "manifest.json")
-        known = manifest.get("job_sha256")
+        known = read_json(place / "manifest.json").get("job_sha256")
     except (OSError, ValueError, AttributeError, RunFolderError) as error:
+        if never_began(place):
+            return Check(name, "not known", "the start was cut off before it wrote manifest.json; nothing was trained")
         return Check(name, "broken", f"manifest.json can't be read: {error}")
     found = _hash_of(place / "job.yaml")
     if found is None:
         return Check(name, "broken", "job.yaml can't be read")
     if known is None:
         return Check(name, "not known", "the manifest has no hash of the job: an older version wrote it")
-    if found != known:
-        return Check(name, "broken", "job.yaml isn't the one that the run was started with")
-    return Check(name, "holds", f"job {found[:12]}")
+    try:
+        job = job_on_record(place)
+    except (OSError, StepwellError) as error:
+        return Check(name, "broken", f"job.yaml can't be read: {error.what if isinstance(error, StepwellError) else error}")
+    later = "".join(f", budget {budget} from step {step:,}" for step, budget in job.budgets)
+    if job.edited and (job.noted is None or job.others):
+        return Check(name, "broken", f"job.yaml isn't the one that the run was started with: {job.told}")
+    if job.edited:
+        return Check(name, "holds", f"job {found[:12]}, edited by hand, on record at step {job.noted:,}: {job.told}{later}")
+    return Check(name, "holds", f"job {found[:12]}{later}")
 
 
 def _chain(place: Path, root: str, events: list[Logged]) -> tuple[Check, str]:
@@ -204,20 +214,25 @@ def _delivered(place: Path, events: list[Logged]) -> list[Check]:
 def _rows(place: Path, events: list[Logged]) -> Check:
     name = "metrics"
     finished, after = _last(events, "finished")
+    sealed: Any = None
     try:
         if finished is not None and not any(event.kind == "resumed" for event in after):
-            known, exact = finished.detail.get("rows"), True
+            known, exact, sealed = finished.detail.get("rows"), True, finished.detail.get("metrics")
         else:
             known, exact = _rows_of_newest(place), False
         if not isinstance(known, dict):
             return Check(name, "not known", "nothing says how many rows there should be")
         found = {key: len(read_layers(place) if key == "layers" else read_metrics(place, key)) for key in known}
+        changed = sealed is not None and metrics_hash(place) != sealed
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RunFolderError) as error:
         return Check(name, "broken", f"the rows can't be read: {error}")
     wrong = [key for key in known if (found[key] != known[key] if exact else found[key] < known[key])]
     if wrong:
         return Check(name, "broken", "; ".join(f"{key}: {found[key]} rows, {known[key]} were written" for key in wrong))
-    return Check(name, "holds", ", ".join(f"{key} {found[key]}" for key in known if found[key]) + " rows")
+    if changed:
+        return Check(name, "broken", "as many rows as were written, but not the same: a file in metrics/ was changed")
+    told = ", ".join(f"{key} {found[key]}" for key in known if found[key])
+    return Check(name, "holds", f"{told} rows" if told else "no rows")
 
 
 def _rows_of_newest(place: Path) -> Any:

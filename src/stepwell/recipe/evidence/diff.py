@@ -19,6 +19,7 @@ from stepwell.engine.records.strict_json import number
 from stepwell.engine.records.tensors import read_tensors
 from stepwell.recipe.evidence.compared import Compared, Part
 from stepwell.recipe.evidence.fingerprint import Difference, differences
+from stepwell.recipe.evidence.job_record import budgets_told
 from stepwell.recipe.evidence.rerun import require_run
 from stepwell.recipe.values.compare import Change, mapping_diff
 
@@ -84,7 +85,7 @@ def diff(a: str | Path, b: str | Path) -> RunDifference:
     ([Change(path='seed', before=0, after=1, kind='changed')], 1)
     """
     places = Path(a), Path(b)
-    jobs = [require_run(place) for place in places]
+    jobs = [job | {"budget": budgets_told(place, job.get("budget"))} for place in places for job in [require_run(place)]]
     records, results = ([_read(place / name) for place in places] for name in ("manifest.json", "result.json"))
     found = RunDifference(*places, job=mapping_diff(*jobs))
     environments = differences(*(_environment(record) for record in records))

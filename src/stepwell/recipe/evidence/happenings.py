@@ -12,15 +12,16 @@ from stepwell.core.reports import Event
 from stepwell.engine.records.checkpoint import MANIFEST, checkpoints, verify_checkpoint
 from stepwell.engine.records.event_log import Logged, read_events
 from stepwell.engine.records.run_folder import RunFolder
-from stepwell.engine.records.storage import read_bytes, read_json, sha256
+from stepwell.engine.records.storage import read_bytes, sha256
 from stepwell.recipe.evidence.fingerprint import differences, environment
-from stepwell.recipe.files import read_mapping
+from stepwell.recipe.evidence.job_record import job_on_record, manifest_of
+from stepwell.recipe.evidence.seals import MODEL, metrics_hash
 from stepwell.recipe.run import Assembly, Run
 from stepwell.recipe.values.secrets import redacted
 
 logger = logging.getLogger("stepwell.run")
 # What a finished run has delivered, and an audit compares.
-DELIVERED = ("model/model.safetensors", "model/model.json", "result.json")
+DELIVERED = (*MODEL, "result.json")
 MOST_DIFFERENCES = 200  # another machine may have hundreds of other packages
 
 
@@ -37,7 +38,7 @@ def note_start(folder: RunFolder, assembly: Assembly, *, begun: Literal["now", "
         step = assembly.step.clock.steps
         _note_found(folder, step)
         _note_environment(folder, step)
-        _note_budget(folder, assembly.parts.job.budget, step)
+        _note_job(folder, assembly.parts.job.budget, step)
 
 
 def _note_found(folder: RunFolder, step: int) -> None:
@@ -57,9 +58,25 @@ def saved_hashes(events: list[Logged]) -> dict[str, str]:
     return {str(detail.get("checkpoint")): str(detail.get("sha256")) for detail in told}
 
 
+def refuse_lost_checkpoints(folder: Path) -> None:
+    """Refuse to go on where the log has checkpoints and all of them are gone: that would train everything again, unasked.
+
+    Raises:
+        RunFolderError: they are.
+    """
+    place = folder / "checkpoints"
+    known = saved_hashes(read_events(folder / "events.jsonl"))
+    if known and not (place.is_dir() and any(place.iterdir())):
+        raise RunFolderError(
+            f"{folder} has saved {len(known)} checkpoints, up to {list(known)[-1]}, and none is there any more",
+            expected="the newest of them, or an earlier one",
+            fix=f"Put one back from a copy, or train anew: stepwell train {folder / 'job.yaml'} --out ANOTHER_FOLDER",
+        )
+
+
 def _note_environment(folder: RunFolder, step: int) -> None:
-    found = differences(_manifest(folder.path).get("environment") or {}, environment())
-    if not found or "environment" not in _manifest(folder.path):
+    found = differences(manifest_of(folder.path).get("environment") or {}, environment())
+    if not found or "environment" not in manifest_of(folder.path):
         return
     told = [{"path": item.path, "before": item.before, "now": item.now, "affects": item.affects} for item in found]
     detail: dict[str, Any] = {"differences": told[:MOST_DIFFERENCES], "num_differences": len(told)}
@@ -70,18 +87,23 @@ def _note_environment(folder: RunFolder, step: int) -> None:
         logger.warning("the run began in another environment (%s%s): its bits may differ from here on", "; ".join(bits[:3]), more)
 
 
-def _note_budget(folder: RunFolder, budget: str, step: int) -> None:
-    with suppress(StepwellError):
-        before = read_mapping(folder.path / "job.yaml").get("budget")
-        if before != budget:
-            folder.event(Event("budget_changed", step, {"before": before, "now": budget}))
+def _note_job(folder: RunFolder, budget: str, step: int) -> None:
+    """Another budget than the one in effect, and a job file that was edited by hand in what may change."""
+    found = job_on_record(folder.path)
+    if found.budget_at() != budget:
+        folder.event(Event("budget_changed", step, {"before": found.budget_at(), "now": budget}))
+    if found.edited and found.noted is None:
+        changes = [{"path": item.path, "before": item.before, "now": item.after} for item in found.changes or ()]
+        folder.event(Event("job_edited", step, {"sha256": found.sha256, "changes": changes}))
+        logger.warning("job.yaml was edited since the run was started, in what may change: %s", found.told)
 
 
 def note_end(folder: RunFolder, assembly: Assembly, run: Run) -> None:
-    """Put on record what was delivered: the hash of each file, and how many rows of metrics there are."""
+    """Put on record what was delivered: the hash of each file, how many rows of metrics there are, and their hash."""
     files = {name: sha256(read_bytes(folder.path / name)) for name in DELIVERED}
     rows = assembly.trainer.recorder.state_dict()["rows"]
-    folder.event(Event("finished", run.steps, {"reason": run.stop_reason, "files": files, "rows": rows}))
+    detail = {"reason": run.stop_reason, "files": files, "rows": rows, "metrics": metrics_hash(folder.path)}
+    folder.event(Event("finished", run.steps, detail))
 
 
 def note_failure(folder: RunFolder, error: BaseException) -> None:
@@ -93,11 +115,3 @@ def note_failure(folder: RunFolder, error: BaseException) -> None:
             with suppress(OSError, RunFolderError):
                 detail = {"error": type(error).__name__, "reason": redacted(what)[:500]}
                 folder.event(Event("failed", max(event.step for event in events), detail))
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        read = read_json(folder / "manifest.json")
-    except (OSError, ValueError, RunFolderError):
-        return {}
-    return read if isinstance(read, dict) else {}

@@ -92,7 +92,7 @@ def replay(
     if data_change is not None:
         raise DataError(
             f"the data has changed since {folder} was started",
-            expected=f"data with fingerprint {data_change.before[:12]}, found {data_change.now[:12]}",
+            expected=f"data with fingerprint {data_change.before[:12]}, found {(data_change.now or 'none')[:12]}",
             fix="Put the old data back; a run of other data is another run",
         )
     place = Path(out) if out is not None else _free_name(folder)

@@ -12,14 +12,16 @@ from torch import nn
 
 from stepwell.core.catalog import record_of
 from stepwell.core.errors import JobError, RunFolderError
+from stepwell.data.content import facts_of
 from stepwell.data.sampling import Sampling
 from stepwell.engine.records.event_log import read_events
 from stepwell.engine.records.folder_lock import holder_of, in_use
 from stepwell.engine.records.storage import read_json, sha256
 from stepwell.recipe import verbs
 from stepwell.recipe.evidence.fingerprint import Difference, differences
+from stepwell.recipe.evidence.job_record import JobOnRecord, job_on_record, require_job
 from stepwell.recipe.evidence.manifest import manifest
-from stepwell.recipe.files import read_job, read_mapping
+from stepwell.recipe.files import dump, read_job, read_mapping
 from stepwell.recipe.fit import ingredients as fit_ingredients
 from stepwell.recipe.initial import initialised, weights_file
 from stepwell.recipe.job import Job, Recipe
@@ -102,24 +104,21 @@ def rerun_of(folder: Path, given: Given, *, verb: str, step: int = 0) -> Rerun:
     """
     mapping = require_run(folder)
     _refuse_if_in_use(folder)
-    record = _record(folder)
+    record, known = _record(folder), require_job(folder)
     if mapping.get("data") is None or mapping.get("model") is None:
-        return _from_python(folder, record, given, verb, step)
+        return _from_python(folder, record, known, given, step, verb)
     if not given.nothing:
         raise JobError(
             f"{folder} is the run of a job that names its own model and data",
             expected="nothing beside the folder",
             fix=f"Write stepwell.{verb}({str(folder)!r})",
         )
-    job, base = read_job(folder / "job.yaml"), Path(record.get("base") or Path.cwd())
-    for _, budget in [change for change in budget_changes(folder) if change[0] <= step]:
-        job = job.replace_at("budget", budget)
+    base = Path(record.get("base") or Path.cwd())
+    job = _job_at(known, step, Job.from_mapping(known.started) if known.edited else read_job(folder / "job.yaml"))
     loaded, first = verbs.prepared(job, base)
     fresh = [first]
-    known = (record.get("data") or {}).get("fingerprint")
-    changes = _changes(folder, record, job, base, step)
-    if known is not None and known != loaded.fingerprint:
-        changes.insert(0, Difference("data.fingerprint", known, loaded.fingerprint, "bits"))
+    changes = [*_edits(known), *_changes(folder, record, job, base, step)]
+    changes[:0] = _data_change(record, loaded.fingerprint)
     return Rerun(folder, job, record, base, lambda: fresh.pop() if fresh else verbs.prepared(job, base)[1], changes)
 
 
@@ -142,11 +141,26 @@ def require_run(folder: Path) -> dict[str, Any]:
 
 def budget_changes(folder: Path) -> list[tuple[int, str]]:
     """Where a run was continued with another budget, and with which one."""
-    events = read_events(folder / "events.jsonl")
-    return [(event.step, str(event.detail["now"])) for event in events if event.kind == "budget_changed"]
+    return job_on_record(folder).budgets
 
 
-def _from_python(folder: Path, record: dict[str, Any], given: Given, verb: str, step: int) -> Rerun:
+def _job_at(known: JobOnRecord, step: int, job: Job) -> Job:
+    """The job with the budget that the steps after this one were trained under."""
+    budget = known.budget_at(step)
+    return job if budget == job.budget else job.replace_at("budget", budget)
+
+
+def _edits(known: JobOnRecord) -> list[Difference]:
+    """What was edited in job.yaml: limits alone, and the run is computed with those that it had."""
+    return [Difference(f"job.{item.path}", item.before, item.after, "nothing known") for item in known.changes or ()]
+
+
+def _data_change(record: dict[str, Any], now: str | None) -> list[Difference]:
+    before = (record.get("data") or {}).get("fingerprint")
+    return [] if before is None or before == now else [Difference("data.fingerprint", before, now, "bits")]
+
+
+def _from_python(folder: Path, record: dict[str, Any], known: JobOnRecord, given: Given, step: int, verb: str) -> Rerun:
     model, data = given.model, given.data
     if model is None or data is None:
         raise RunFolderError(
@@ -154,21 +168,24 @@ def _from_python(folder: Path, record: dict[str, Any], given: Given, verb: str, 
             expected="both, for they are in no file",
             fix=f"Write in Python: stepwell.{verb}({str(folder)!r}, model=..., data=...), with val= and recipe= as fit had them",
         )
-    job = _job_of_fit(folder, given.recipe)
+    job = _job_at(known, step, _job_of_fit(folder, known, given.recipe))
 
     def ingredients() -> Ingredients:
         return fit_ingredients(copy.deepcopy(model), data, given.val, job, weights=given.weights, sampling=given.sampling)
 
-    base = Path.cwd()
-    return Rerun(folder, job, record, base, ingredients, _changes(folder, record, job, base, step))
+    base, fresh = Path.cwd(), [ingredients()]
+    changes = [*_edits(known), *_changes(folder, record, job, base, step)]
+    if (record.get("data") or {}).get("fingerprint") is not None:
+        changes[:0] = _data_change(record, facts_of(fresh[0].train, fresh[0].validation)["fingerprint"])
+    return Rerun(folder, job, record, base, lambda: fresh.pop() if fresh else ingredients(), changes)
 
 
-def _job_of_fit(folder: Path, recipe: Recipe | None) -> Job:
+def _job_of_fit(folder: Path, known: JobOnRecord, recipe: Recipe | None) -> Job:
     python = ("data", "model", "task")
     if recipe is None:
-        return read_job(folder / "job.yaml", given=python)
-    job = Job.from_mapping({**read_mapping(folder / "job.yaml"), "recipe": recipe}, given=python)
-    if not same_job((folder / "job.yaml").read_text(encoding="utf-8"), job):
+        return Job.from_mapping(known.started, given=python) if known.edited else read_job(folder / "job.yaml", given=python)
+    job = Job.from_mapping({**known.started, "recipe": recipe}, given=python)
+    if not same_job(dump(known.started), job):
         raise JobError(
             f"{folder} was trained by another recipe than the one given",
             expected="the recipe that fit had",

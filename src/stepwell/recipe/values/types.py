@@ -110,7 +110,7 @@ def _wrong_type(value: Any, field: Field, path: str, place: str | None) -> JobEr
     read = _resolved(value)
     if _is_number(value) and _is_duration(field):
         expected = 'a duration such as "5%", "3 epochs" or "500 steps"'
-        fix = f"Write for example {name}: {value} {'minutes' if name == 'max_time' else 'steps'}"
+        fix = f"Write for example {name}: {value if value > 0 else 1} {'minutes' if name == 'max_time' else 'steps'}"
     elif isinstance(value, float) and not math.isfinite(value):
         expected = f"{expected}, finite"
     elif isinstance(value, str) and not isinstance(read, str) and read is not None and _fits(read, field.type):
