@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import techniques
     from stepwell.core.batch import Batch
+    from stepwell.doctor.diagnose import diagnose
+    from stepwell.doctor.lr_finder import find_lr
     from stepwell.engine.train_step import TrainStep
     from stepwell.models.registry import model
     from stepwell.recipe.archive.export import export
@@ -43,10 +45,12 @@ _HOMES = {
     "TrainStep": "stepwell.engine.train_step",
     "audit": "stepwell.recipe.evidence.audit",
     "check": "stepwell.recipe.verbs",
+    "diagnose": "stepwell.doctor.diagnose",
     "diff": "stepwell.recipe.evidence.diff",
     "evaluate": "stepwell.recipe.verbs",
     "explain": "stepwell.recipe.verbs",
     "export": "stepwell.recipe.archive.export",
+    "find_lr": "stepwell.doctor.lr_finder",
     "fit": "stepwell.recipe.fit",
     "import_weights": "stepwell.recipe.archive.foreign_weights",
     "model": "stepwell.models.registry",
@@ -71,10 +75,12 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "diagnose",
     "diff",
     "evaluate",
     "explain",
     "export",
+    "find_lr",
     "fit",
     "import_weights",
     "model",

@@ -16,7 +16,7 @@ LONGEST_FUNCTION, LONGEST_STEP = 60, 80
 MOST_ARGUMENTS = 10
 MOST_SLOTS = 8
 # Records that the engine or a job file fills in, field by field with their names: nobody calls them with a dozen arguments.
-RECORDS = {"Job", "StepReport"}
+RECORDS = {"Job", "StepReport", "Logged"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -14,7 +14,8 @@ LAYERS = (
     {"techniques", "data", "models", "parallel", "precision"},
     {"engine"},
     {"recipe", "presets"},  # one layer in two folders: files of recipes, and what reads them
-    {"doctor", "study", "language", "report"},
+    {"report"},  # how findings look, too: what finds them stands above
+    {"doctor", "study", "language"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

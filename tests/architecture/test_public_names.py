@@ -24,10 +24,12 @@ PUBLIC = [
     "__version__",
     "audit",
     "check",
+    "diagnose",
     "diff",
     "evaluate",
     "explain",
     "export",
+    "find_lr",
     "fit",
     "import_weights",
     "model",
@@ -43,7 +45,7 @@ PUBLIC = [
     "write_report",
 ]
 VERBS = {"train", "resume", "evaluate", "predict", "explain", "schedule", "check", "report", "techniques"}
-VERBS |= {"verify", "replay", "diff", "audit", "runs", "export", "import"}
+VERBS |= {"doctor", "find-lr", "verify", "replay", "diff", "audit", "runs", "export", "import"}
 
 
 def test_the_public_names_are_these() -> None:

@@ -21,7 +21,7 @@ SHORT = {
     "series.yaml": "1 epoch",
     "own_model.yaml": "2 epochs",
 }
-SCRIPTS = ("fit_tensors.py", "own_loop.py")
+SCRIPTS = ("fit_tensors.py", "own_loop.py", "doctor.py")
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def _rare_motifs(seed: int) -> Setup:
     kept = (labels == 0) | (torch.rand(len(labels), generator=drawn(seed, "thin")) < 0.14)
     loss = nn.CrossEntropyLoss(weight=torch.tensor([0.57, 4.0]))
     setup = patients.motifs(seed, loss=loss, epochs=12)
-    return cures.train_rows(lambda *_: (inputs[kept], labels[kept]))(setup)
+    return {**cures.train_rows(lambda *_: (inputs[kept], labels[kept]))(setup), "val": split.val}
 
 
 def _smoothed(seed: int) -> Setup:

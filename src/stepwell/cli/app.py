@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepwell.cli import archive, repeat
+from stepwell.cli import archive, doctor, finder, repeat
 
 if TYPE_CHECKING:
     from stepwell.recipe.job import Job
@@ -86,6 +86,9 @@ Version = Annotated[
     typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True, show_default=False),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", show_default=False)]
+LiveWatch = Annotated[
+    str, typer.Option("--watch", metavar="on|off", help="Judge the run as it goes: flat, diverging, oscillating, overfitted, ...")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no suggestions.", show_default=False)]
 
 
@@ -102,18 +105,25 @@ def stepwell(version: Version = False) -> None:
 
 @app.command()
 def train(
-    job: JobFile, set_: Set = None, import_: Import = None, out: RunOut = None, quiet: Quiet = False, debug: Debug = False
+    job: JobFile,
+    set_: Set = None,
+    import_: Import = None,
+    out: RunOut = None,
+    watch: LiveWatch = "on",
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Train the model of a job into a run folder, with a report."""
     from stepwell.cli.folders import next_folder
-    from stepwell.cli.training import Call, run_verb
+    from stepwell.cli.training import Call, live_rules, run_verb
     from stepwell.recipe.verbs import train as verb
 
+    rules = live_rules(watch)
     plan = _read(job, set_, import_)
     samples = plan.recipe.batch_size if isinstance(plan.recipe.batch_size, int) else None
     with next_folder(job, out) as folder:
         call = Call(job, _options(set_, import_), quiet, folder)
-        run_verb(lambda progress: verb(plan, out=folder, base=job.parent, progress=progress), call, samples=samples)
+        run_verb(lambda progress: verb(plan, out=folder, base=job.parent, progress=progress, watch=rules), call, samples=samples)
 
 
 @app.command()
@@ -123,11 +133,12 @@ def resume(
     max_time: MaxTime = None,
     set_: NoSet = None,
     import_: Import = None,
+    watch: LiveWatch = "on",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Go on with a run from its newest whole checkpoint."""
-    from stepwell.cli.training import Call, run_verb
+    from stepwell.cli.training import Call, live_rules, run_verb
     from stepwell.recipe.resuming import refuse_settings
     from stepwell.recipe.run_paths import require_folder
     from stepwell.recipe.verbs import resume as verb
@@ -136,7 +147,8 @@ def resume(
     refuse_settings(set_ or [], run)
     _import(import_)
     call = Call(run / "job.yaml", _options(None, import_), quiet, run)
-    run_verb(lambda progress: verb(run, progress=progress, budget=budget, max_time=max_time), call)
+    rules = live_rules(watch, resumed=run)
+    run_verb(lambda progress: verb(run, progress=progress, budget=budget, max_time=max_time, watch=rules), call)
 
 
 @app.command()
@@ -209,6 +221,10 @@ def check(job: JobFile, set_: Set = None, import_: Import = None, debug: Debug =
         fix = "Try a lower lr, a longer warmup or clip_norm 1.0, and look for extreme values in the data"
         raise TrainingStopped(result.text, expected="finite losses and gradients", fix=fix)
     _show(result.text)
+
+
+app.command("find-lr")(finder.find_lr)
+app.command()(doctor.doctor)
 
 
 @app.command()

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.check import require_one_of
 from stepwell.core.duration import Duration
 from stepwell.core.errors import Interrupted, RunFolderError, StepwellError, TrainingStopped
 from stepwell.report.text import amount, main_metric, metric, plain
 
 if TYPE_CHECKING:
+    from stepwell.doctor.live import LiveRules
     from stepwell.recipe.job import Job
     from stepwell.report.progress import ProgressLine
 
-__all__ = ["Call", "Suggestion", "next_steps", "result_lines", "run_verb"]
+__all__ = ["Call", "Suggestion", "live_rules", "next_steps", "result_lines", "run_verb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,24 @@ class Suggestion:
 
     command: str
     why: str
+
+
+def live_rules(watch: str, *, resumed: Path | None = None) -> LiveRules | None:
+    """The rules that judge a run as it goes.
+
+    Args:
+        watch: "on" or "off".
+        resumed: the folder of the run that goes on.
+
+    Raises:
+        JobError: another word.
+    """
+    require_one_of("--watch", watch, ("on", "off"))
+    if watch == "off":
+        return None
+    from stepwell.doctor.live import LiveRules
+
+    return LiveRules(resumed=resumed)
 
 
 def run_verb(verb: Callable[[ProgressLine | None], Any], call: Call, *, samples: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,13 @@ from stepwell.data.examples import Examples
 from stepwell.data.from_python import examples_of
 from stepwell.data.iterable import IterableSource, iterable_batches
 from stepwell.data.sampling import Sampling
-from stepwell.engine.records.run_folder import never_began
+from stepwell.engine.records.run_folder import RunFolder, never_began
 from stepwell.recipe.evidence.job_record import job_on_record
 from stepwell.recipe.initial import initialised
 from stepwell.recipe.job import Job, Recipe
 from stepwell.recipe.record import reopen_folder, run_and_record, start_folder
 from stepwell.recipe.resuming import require_longer
-from stepwell.recipe.run import Ingredients, Run
+from stepwell.recipe.run import Assembly, Ingredients, Run
 
 logger = logging.getLogger("stepwell.fit")
 
@@ -83,17 +84,26 @@ def fit(
         raise JobError(f"existing is {existing!r}", expected='"refuse" or "resume"', fix="To start anew, give another out")
     job = Job(recipe=recipe or default_recipe(), budget=budget, seed=seed, **settings)
     parts = ingredients(model, data, val, job, weights=weights, sampling=sampling)
-    folder = None
-    begun = existing == "resume" and out is not None and (Path(out) / "job.yaml").exists() and not never_began(Path(out))
-    facts = initialised(parts, Path.cwd(), run=Path(out) if begun and out is not None else None)
-    if out is not None:
-        facts["data"] = facts_of(parts.train, parts.validation)
-        folder = reopen_folder(Path(out), job, facts["data"]) if begun else start_folder(Path(out), job, **facts)
-    longer = require_longer if begun and out is not None and job_on_record(Path(out)).budget_at() != budget else None
-    description = {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"}
-    return run_and_record(
-        parts, folder, progress, begun=begun, describe=lambda assembly: description, resumed=longer, watch=watch
-    )
+    place = None if out is None else Path(out)
+    begun = existing == "resume" and place is not None and (place / "job.yaml").exists() and not never_began(place)
+    facts = initialised(parts, Path.cwd(), run=place if begun else None)
+    folder, longer = (None, None) if place is None else _opened(place, job, parts, facts, begun=begun)
+    return run_and_record(parts, folder, progress, begun=begun, describe=_describe, resumed=longer, watch=watch)
+
+
+def _describe(assembly: Assembly) -> dict[str, Any]:
+    return {"format": 1, "load": "safetensors.torch.load_file, into the module given to fit"}
+
+
+def _opened(
+    place: Path, job: Job, parts: Ingredients, facts: dict[str, Any], *, begun: bool
+) -> tuple[RunFolder, Callable[[Assembly], None] | None]:
+    """The run's folder, and what a resumed run must pass: where the budget is another one, that it is longer."""
+    facts["data"] = facts_of(parts.train, parts.validation)
+    if not begun:
+        return start_folder(place, job, **facts), None
+    folder = reopen_folder(place, job, facts["data"])
+    return folder, require_longer if job_on_record(place).budget_at() != job.budget else None
 
 
 def default_recipe() -> Recipe:

@@ -150,21 +150,7 @@ class Assembly:
         check_recipe(replace(job.recipe, objective=self.resolved.base), task=task.name if task else None)
         self._check_monitors()
         self.model = parts.model.to(self.device)
-        self.step = TrainStep(
-            self.model,
-            objective=self.resolved.base,
-            optimizer=self.resolved.optimizer,
-            techniques=self.resolved.techniques,
-            horizon=self.resolved.horizon,
-            seed=job.seed,
-            execution=Execution(
-                precision=job.recipe.precision,
-                micro_batch_size=job.recipe.micro_batch_size,
-                memory=job.recipe.plan,
-                # Going on after a bad step needs to know before the clock ticks; stopping can wait a step.
-                finite_check="auto" if job.recipe.on_nonfinite == "stop" else "at_once",
-            ),
-        )
+        self.step = self._train_step()
         validation = parts.validation
         recorder = Recorder(
             folder=folder,
@@ -186,6 +172,24 @@ class Assembly:
             progress.start(self.resolved.horizon.total_steps, self.source.steps_per_epoch)
         if watch is not None:
             watch.start(job.to_mapping(), self.resolved.horizon.total_steps)
+
+    def _train_step(self) -> TrainStep:
+        recipe = self.parts.job.recipe
+        return TrainStep(
+            self.model,
+            objective=self.resolved.base,
+            optimizer=self.resolved.optimizer,
+            techniques=self.resolved.techniques,
+            horizon=self.resolved.horizon,
+            seed=self.parts.job.seed,
+            execution=Execution(
+                precision=recipe.precision,
+                micro_batch_size=recipe.micro_batch_size,
+                memory=recipe.plan,
+                # Going on after a bad step needs to know before the clock ticks; stopping can wait a step.
+                finite_check="auto" if recipe.on_nonfinite == "stop" else "at_once",
+            ),
+        )
 
     def _check_monitors(self) -> None:
         """Refuse a monitor that no evaluation will have, before the first one is waited for."""

@@ -141,7 +141,7 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
 def _memory(tensor: Tensor) -> memoryview:
     # Beside a training thread, a call into torch may wait long for its turn: one that never gives it up is taken where it fits.
     if tensor.dtype in _SHARED:
-        return memoryview(tensor.numpy()).cast("B")
+        return tensor.numpy().data.cast("B")
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 

@@ -25,6 +25,8 @@ from stepwell.recipe.values.compare import Change, mapping_diff
 
 _PACKAGES = "packages.installed."
 
+WATCHED = {"doctor"}  # what somebody who watched a run said of it: a run that nobody watched is the same run
+
 
 @dataclass(frozen=True)
 class MetricPair:
@@ -180,4 +182,5 @@ def _counts(place: Path) -> Counter[str]:
         events = read_events(place / "events.jsonl")
     except (OSError, StepwellError):
         events = []
-    return Counter({kind: sum(event.repeated for event in events if event.kind == kind) for kind in {e.kind for e in events}})
+    kinds = {event.kind for event in events} - WATCHED
+    return Counter({kind: sum(event.repeated for event in events if event.kind == kind) for kind in kinds})

@@ -1,0 +1,1 @@
+"""Why a training fails, what shows it, and what mends it."""

@@ -1,0 +1,137 @@
+"""Whether targets have to do with the inputs of their rows: leave-one-out guesses of simple methods, against permuted targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stepwell.doctor.reference import NEIGHBOURS, columns_of
+from stepwell.doctor.rows import Rows, tensors
+from stepwell.doctor.task import Task
+
+MOST_ROWS = 800
+NUM_FEATURES = 256
+NUM_PERMUTED = 40
+MOST_WANTED = 32
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well targets follow from the inputs of their rows.
+
+    Args:
+        z: by how many standard deviations the best method beats permuted targets.
+        shares: share of the targets' variance that its guesses follow.
+    """
+
+    z: float
+    share: float
+
+
+class Smoothers:
+    """Guesses of each row's target as weighted means of other rows' targets.
+
+    Args:
+        rows: the first `MOST_ROWS` are taken; their order matters to shifts.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows.take(slice(0, MOST_ROWS)) if len(rows) > MOST_ROWS else rows
+        raw = columns_of(self.rows.inputs)
+        self.matrices = [] if raw is None else _matrices(raw, _free_of_place(self.rows))
+
+    def agreements(self, wanted: Tensor, orders: list[Tensor]) -> list[Agreement]:
+        """For targets in each of several orders; wanted is (num_rows, num_columns)."""
+        centred = wanted.float() - wanted.float().mean(0)
+        centred = centred / centred.square().sum().sqrt().clamp(min=1e-12)
+        draw = torch.Generator().manual_seed(0)
+        permuted = [torch.randperm(len(centred), generator=draw) for _ in range(NUM_PERMUTED)]
+        targets = torch.stack([centred[order] for order in (*orders, *permuted)], 1)
+        best = [Agreement(0.0, 0.0) for _ in orders]
+        for matrix in self.matrices:
+            guesses = (matrix @ targets.reshape(len(centred), -1)).reshape(targets.shape)
+            shares = (guesses * targets).sum((0, 2))
+            null = shares[len(orders) :]
+            for place, share in enumerate(shares[: len(orders)].tolist()):
+                z = (share - float(null.mean())) / max(float(null.std()), 1e-9)
+                if z > best[place].z:
+                    best[place] = Agreement(z, share)
+        return best
+
+
+def wanted_of(targets: Tensor, task: Task) -> Tensor:
+    """Targets as columns of numbers, at most `MOST_WANTED`: indicators of classes, or ranks of quantities."""
+    flat = targets.reshape(len(targets), -1)
+    if task.one_hot or (targets.is_floating_point() and task.kind != "classes"):
+        few = flat[:, torch.linspace(0, flat.shape[1] - 1, min(flat.shape[1], MOST_WANTED)).long()]
+        return few.argsort(0).argsort(0).float() if task.kind == "quantity" else few.float()
+    _, places = torch.unique(flat, return_inverse=True)
+    num_kinds = int(places.max()) + 1
+    if num_kinds > MOST_WANTED:
+        return flat[:, :MOST_WANTED].float()
+    most = max(1, MOST_WANTED // num_kinds)
+    few = places[:, torch.linspace(0, flat.shape[1] - 1, min(flat.shape[1], most)).long()]
+    return torch.nn.functional.one_hot(few, num_kinds).reshape(len(targets), -1).float()
+
+
+def shifted_order(num_rows: int, shift: int) -> Tensor:
+    """Row i gets the target of row i + shift, around the end."""
+    return (torch.arange(num_rows) + shift) % num_rows
+
+
+def _matrices(raw: Tensor, free: Tensor | None) -> list[Tensor]:
+    raw = _standard(raw)
+    draw = torch.Generator().manual_seed(1)
+    weights = torch.randn(raw.shape[1], NUM_FEATURES, generator=draw) / max(raw.shape[1], 1) ** 0.5
+    rectified = (raw @ weights + torch.randn(NUM_FEATURES, generator=draw)).relu()
+    found = [_near(raw), _ridge(raw), _ridge(_standard(rectified))]
+    if free is not None:
+        free = _standard(free)
+        found += [_near(free), _ridge(free)]
+    return found
+
+
+def _standard(x: Tensor) -> Tensor:
+    return ((x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-6)).clamp(-10, 10)
+
+
+def _near(x: Tensor) -> Tensor:
+    """The mean of the nearest others."""
+    distance = torch.cdist(x, x)
+    distance.fill_diagonal_(float("inf"))
+    near = distance.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
+    return torch.zeros(len(x), len(x)).scatter_(1, near, 1.0 / near.shape[1])
+
+
+def _ridge(x: Tensor) -> Tensor:
+    """Leave-one-out guesses of a ridge in closed form: (hat - its diagonal) / (1 - its diagonal)."""
+    kernel = (x @ x.T).double()
+    damped = kernel + torch.eye(len(x), dtype=torch.float64) * max(float(kernel.diagonal().mean()), 1e-6)
+    hat: Tensor = torch.linalg.solve(damped, kernel)
+    own = hat.diagonal().clone()
+    hat.fill_diagonal_(0.0)
+    return (hat / (1.0 - own).clamp(min=1e-6).unsqueeze(1)).float()
+
+
+def _free_of_place(rows: Rows) -> Tensor | None:
+    """What doesn't depend on where something lies: sizes of waves, counts of tokens and of their pairs."""
+    parts = tensors(rows.inputs)
+    if len(parts) != 1 or parts[0].dim() < 2:
+        return None
+    part = parts[0]
+    if part.is_floating_point():
+        if part.dim() < 3:
+            return None
+        finite = torch.where(torch.isfinite(part), part, part.new_zeros(())).float()
+        dims = (-2, -1) if part.dim() >= 4 else (1,)
+        sizes = torch.fft.fftn(finite, dim=dims).abs().log1p().reshape(len(part), -1)
+        return sizes if sizes.shape[1] <= 2048 else None
+    if part.dim() != 2 or int(part.min()) < 0 or int(part.max()) >= 32:
+        return None
+    num_kinds = int(part.max()) + 1
+    pairs = part[:, :-1] * num_kinds + part[:, 1:]
+    counts = torch.zeros(len(part), num_kinds * (num_kinds + 1))
+    counts.scatter_add_(1, part.long(), torch.ones(part.shape))
+    return counts.scatter_add_(1, pairs.long() + num_kinds, torch.ones(pairs.shape))

@@ -1,0 +1,227 @@
+"""The workbench: what was measured of a setup so far, each thing once, and how much may still be spent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from stepwell.core.randomness import seeded_defaults
+from stepwell.doctor.batch_fit import MOST_ROWS, MOST_STEPS, BatchFit, fit_one_batch
+from stepwell.doctor.findings import Measure, Remedy, Tried
+from stepwell.doctor.reference import Reference, reference_of
+from stepwell.doctor.rows import Rows
+from stepwell.doctor.setup import Setup
+from stepwell.doctor.task import Task, task_of
+from stepwell.doctor.trials import Course, detached, outputs_over, train
+
+SEEDS = (0, 1)
+LONGEST = 3.0  # CPU seconds of one training; of longer ones only the beginning is run
+OWN_LOOKS, TRIAL_LOOKS = 12, 2
+WELL = 0.97  # of skill: there is nothing to gain that another seed wouldn't give
+FEWEST = 60  # steps of a trial, however long they take
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a diagnosis may cost.
+
+    Args:
+        seconds: of the process on the CPU, for all trials together.
+        share: of the steps of a long training that trials may take altogether; one counts as long from `long_steps` steps on.
+    """
+
+    seconds: float = 12.0
+    share: float = 0.02
+    long_steps: int = 100_000
+
+
+class Bench:
+    """Measurements of one setup, made when first asked for and kept.
+
+    Args:
+        setup: nobody trains its model; trials use copies.
+        budget: for trials.
+    """
+
+    def __init__(self, setup: Setup, budget: Budget | None = None) -> None:
+        self.setup, self.budget = setup, budget or Budget()
+        self.spent_steps = 0
+        self._started = time.process_time()
+        self._courses: dict[Any, Course] = {}
+        self._mended: dict[int, tuple[Remedy, Setup]] = {}
+        self.rates: dict[float, Setup] = {}
+        self._kept: list[Setup] = []
+
+    @property
+    def spent(self) -> float:
+        """CPU seconds so far."""
+        return time.process_time() - self._started
+
+    @property
+    def left(self) -> float:
+        """CPU seconds that trials may still take."""
+        return max(0.0, self.budget.seconds - self.spent)
+
+    @cached_property
+    def val(self) -> Rows:
+        """Rows to judge by: those of validation, else the training rows."""
+        return self.setup.train if self.setup.val is None else self.setup.val
+
+    @cached_property
+    def some(self) -> Rows:
+        """At most 256 training rows, spread evenly."""
+        rows = self.setup.train
+        return rows if len(rows) <= 256 else rows.take(torch.linspace(0, len(rows) - 1, 256).long())
+
+    @cached_property
+    def first_batch(self) -> Rows:
+        """A batch as the first step would get it."""
+        draw = torch.Generator().manual_seed(0)
+        order = (
+            torch.randperm(len(self.setup.train), generator=draw) if self.setup.shuffle else torch.arange(len(self.setup.train))
+        )
+        return self.setup.train.take(order[: self.setup.batch_size])
+
+    @cached_property
+    def outputs(self) -> Any:
+        """Of the untrained model over `some`, in evaluation mode; None where the model fails on them."""
+        try:
+            with seeded_defaults(0):
+                return detached(outputs_over(self.setup.copied().model, self.some))
+        except Exception:
+            return None
+
+    @cached_property
+    def task(self) -> Task:
+        return task_of(self.outputs, self.setup.train.targets)
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What simple methods reach."""
+        try:
+            return reference_of(self.setup.train, self.val, self.task)
+        except (RuntimeError, ValueError, IndexError):
+            return None
+
+    @cached_property
+    def trial_steps(self) -> int:
+        """How many steps a trial takes: the whole training where that is cheap."""
+        planned = self.setup.num_steps
+        if planned >= self.budget.long_steps:
+            planned = max(FEWEST, int(planned * self.budget.share / 12))
+        probe = train(self.setup, min(planned, 8), task=self.task, num_looks=1)
+        self.spent_steps += len(probe.losses)
+        if probe.failed or not probe.losses:
+            return min(planned, 300)
+        return max(min(planned, FEWEST), min(planned, int(LONGEST * len(probe.losses) / max(probe.seconds, 1e-6))))
+
+    @cached_property
+    def own(self) -> Course:
+        """The setup's own training, or as much of it as a trial takes."""
+        return self.course(self.setup, seed=SEEDS[0])
+
+    @property
+    def complete(self) -> bool:
+        """Whether `own` is the whole training."""
+        return self.trial_steps >= self.setup.num_steps
+
+    def course(self, setup: Setup, *, seed: int = 0, num_steps: int | None = None) -> Course:
+        """Train a copy for as long as a trial takes (or `num_steps`); the same question is answered from memory.
+
+        A setup of other epochs or another batch size is trained over the same share of its own steps.
+        """
+        steps = self._steps_of(setup) if num_steps is None else num_steps
+        key = (id(setup), seed, steps)
+        if key not in self._courses:
+            num_looks = OWN_LOOKS if setup is self.setup else TRIAL_LOOKS
+            course = train(setup, steps, task=self.task, seed=seed, num_looks=num_looks)
+            self.spent_steps += len(course.losses)
+            self._courses[key] = course
+            self._kept.append(setup)  # its id stays its own
+        return self._courses[key]
+
+    def _steps_of(self, setup: Setup) -> int:
+        return max(1, round(self.trial_steps * setup.num_steps / self.setup.num_steps))
+
+    def cost(self, setup: Setup) -> float:
+        """CPU seconds that trying a setup may take, told by its own training; what was trained already costs nothing."""
+        if not self.own.losses:
+            return 0.0
+        num_steps = self._steps_of(setup)
+        new = sum((id(setup), seed, num_steps) not in self._courses for seed in SEEDS)
+        return self.own.seconds * new * num_steps / len(self.own.losses)
+
+    def mended(self, remedy: Remedy) -> Setup:
+        """The setup with a remedy applied; the same one each time."""
+        assert remedy.change is not None, remedy.text
+        if id(remedy) not in self._mended:
+            self._mended[id(remedy)] = (remedy, remedy.change(self.setup))
+        return self._mended[id(remedy)][1]
+
+    def with_rate(self, factor: float) -> Setup:
+        """The setup with so many times its learning rate; the same one each time."""
+        if factor not in self.rates:
+            self.rates[factor] = self.setup.with_rate(factor)
+        return self.rates[factor]
+
+    @cached_property
+    def room(self) -> float:
+        """How much validation skill is known to be attainable beyond what the setup's own training reaches."""
+        attainable = 1.0 if self.reference is None else self.reference.best
+        return attainable - self.own.skill()
+
+    @cached_property
+    def unfit(self) -> bool:
+        """Whether the training doesn't even learn its own rows: then the remedy isn't one against learning them by heart."""
+        own = self.own
+        if own.failed or not own.looks or own.last.train_skill is None:
+            return True
+        known = 0.0 if self.reference is None else self.reference.best
+        return own.last.train_skill < (min(WELL, known) if known > 0 else WELL)
+
+    @cached_property
+    def one_batch(self) -> BatchFit:
+        """Whether a few rows alone can be learnt by heart, spread over the training rows; in fewer steps where they are slow."""
+        own = self.own
+        per_step = own.seconds / max(len(own.losses), 1)
+        most_steps = max(FEWEST, min(MOST_STEPS, int(LONGEST / max(per_step, 1e-6))))
+        some = self.some.take(torch.linspace(0, len(self.some) - 1, min(len(self.some), MOST_ROWS)).long())
+        fit = fit_one_batch(self.setup, some, self.task, most_steps=most_steps)
+        self.spent_steps += fit.num_steps
+        return fit
+
+    @cached_property
+    def pace(self) -> float:
+        """How far a step moves the weights: the median over tensors and steps of the update's norm over the weights' norm."""
+        ratios = sorted(ratio for values in self.own.update_ratios.values() for ratio in values if ratio > 0)
+        return ratios[len(ratios) // 2] if ratios else 0.0
+
+    def tried(
+        self, mended: Setup, *, num_steps: int | None = None, seeds: tuple[int, ...] = SEEDS, measure: Measure = "skill"
+    ) -> Tried:
+        """Train this setup and a mended one side by side, seed by seed.
+
+        A second seed is left out where the first shows no gain at all.
+        """
+        befores: list[Course] = []
+        afters: list[Course] = []
+        for seed in seeds:
+            befores.append(self.course(self.setup, seed=seed, num_steps=num_steps))
+            afters.append(self.course(mended, seed=seed, num_steps=num_steps))
+            if afters[-1].skill(measure) <= befores[-1].skill(measure) and _loss(afters[-1]) >= _loss(befores[-1]):
+                break
+        return Tried(
+            tuple(course.skill(measure) for course in befores),
+            tuple(course.skill(measure) for course in afters),
+            tuple(_loss(course) for course in befores),
+            tuple(_loss(course) for course in afters),
+            len(afters[0].losses),
+        )
+
+
+def _loss(course: Course) -> float:
+    return float("inf") if course.failed or not course.looks else course.last.train_loss

@@ -1,0 +1,77 @@
+"""The checklist in its order, from what costs nothing to what costs trainings."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from stepwell.doctor.bench import Bench
+from stepwell.doctor.findings import Suspicion
+
+logger = logging.getLogger("stepwell.doctor")
+Probe = Callable[[Bench], Iterable[Suspicion]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Questions that cost about the same, asked together.
+
+    Args:
+        name: "data", "static", "start", "fit", "run".
+        probes: names of files in `doctor/probes`, each of which has a function `probe`.
+    """
+
+    name: str
+    probes: tuple[str, ...]
+
+
+# Seed 002 section 7.8.5, refined: what is certain and cheap comes first, what needs a training last.
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "data",
+        (
+            "nonfinite_inputs",
+            "constant_data",
+            "label_range",
+            "answer_range",
+            "batch_statistics",
+            "misaligned_labels",
+            "leakage",
+            "split_shift",
+            "row_order",
+            "input_scale",
+            "target_scale",
+        ),
+    ),
+    Stage(
+        "static",
+        ("crash", "target_shape", "softmax_twice", "output_domain", "output_range", "held", "unregistered", "modes"),
+    ),
+    Stage(
+        "start",
+        (
+            *("loss_meaning", "class_numbers", "loss_scale", "loss_extremes", "batch_mixing", "detached", "symmetry"),
+            *("first_weights", "straight", "units"),
+        ),
+    ),
+    Stage("fit", ("one_batch",)),
+    Stage(
+        "run",
+        (
+            *("momentum", "weight_decay", "dropout", "gradient_flow", "learning_rate", "epochs", "unstable_gradient"),
+            *("nonfinite_step", "overfitting", "class_imbalance", "unrelated_labels", "capacity", "underfitting"),
+        ),
+    ),
+)
+
+
+def suspicions(bench: Bench, stage: Stage) -> Iterator[Suspicion]:
+    """What the probes of a stage take for possible; a probe that fails on an odd setup says nothing."""
+    for name in stage.probes:
+        probe: Probe = importlib.import_module(f"stepwell.doctor.probes.{name}").probe
+        try:
+            yield from list(probe(bench))
+        except Exception:
+            logger.debug("the probe %s can't look at this setup", name, exc_info=True)

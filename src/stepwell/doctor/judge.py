@@ -1,0 +1,162 @@
+"""From suspicions to findings: a remedy is tried on a copy, and what it doesn't help isn't told as a fault."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from statistics import stdev
+
+from stepwell.doctor.bench import SEEDS, WELL, Bench
+from stepwell.doctor.confidence import confidence, standing_of
+from stepwell.doctor.findings import Finding, Suspicion, Tried
+
+logger = logging.getLogger("stepwell.doctor")
+
+LEAST_GAIN = 0.05  # of validation skill: less is within what another seed does
+LEAST_GENERAL_GAIN = 0.08  # of remedies that make most trainings a little better: another rate, more epochs
+LEAST_SHARE = 0.1  # of what is missing to a perfect skill
+FAIRLY = 0.4  # of a gain: a cause that brings so much by itself is the root
+NEARLY = 0.8  # of the best gain: such a remedy helps about as much
+MOST_TOLD = 2
+MOST_RIVALS = 2  # remedies that are tried beside one that leaves nothing to gain
+SPECIFIC = 0.7  # weight, from which on a suspicion is one of this setup alone
+MEASURED = 0.6  # weight of what is told beside a last resort
+LAST_RESORT = 0.2  # weight: such a remedy helps against nearly everything, and is tried only where no other helped
+_ORDER = {"certain": 0, "mechanism": 1, "symptom": 2}
+
+
+def helps(tried: Tried, *, least: float = LEAST_GAIN) -> bool:
+    """Whether a remedy made a training better by more than seeds differ.
+
+    Validation skill rises by `least` and by `LEAST_SHARE` of what was missing, by as much as the gains of seeds spread, and in
+    all seeds but one of three.
+    """
+    gains = _gains(tried)
+    return (
+        len(gains) >= 2
+        and _worth(tried, least)
+        and sum(gain <= 0 for gain in gains) <= len(gains) - 2
+        and tried.gain >= stdev(gains)
+    )
+
+
+def _undecided(tried: Tried) -> bool:
+    """Whether the gain would be worth it, but two seeds differ too much to tell."""
+    return len(tried.after) == 2 and _worth(tried) and not helps(tried)
+
+
+def _worth(tried: Tried, least: float = LEAST_GAIN) -> bool:
+    return tried.gain >= max(least, LEAST_SHARE * (1.0 - sum(tried.before) / len(tried.before)))
+
+
+def _gains(tried: Tried) -> list[float]:
+    return [after - before for before, after in zip(tried.before, tried.after, strict=True)]
+
+
+def judged(bench: Bench, found: Iterable[Suspicion]) -> list[Finding]:
+    """Findings, the likeliest first.
+
+    Certain suspicions stand alone. Otherwise remedies are tried in the order of their weight, until one of them leaves nothing to
+    gain; of those that helped about as much as the best, the weightiest is told, and what was measured but has no remedy to try
+    only where no other helped.
+    """
+    ordered = sorted(found, key=lambda item: (_ORDER[item.proof] > 0, -item.weight))
+    certain = [item for item in ordered if item.proof == "certain"]
+    if certain:
+        return _without_explained([(item, None) for item in certain])
+    helped, failed = _tried(bench, ordered)
+    if helped:
+        kept = _roots(helped)
+        most = max(tried.gain for _, tried in kept)
+        told: list[tuple[Suspicion, Tried | None]] = [pair for pair in kept if pair[1].gain >= NEARLY * most]
+        if all(item.weight <= LAST_RESORT for item, _ in told):
+            told += [(item, None) for item in failed if item.proof == "mechanism" and item.weight >= MEASURED][:1]
+            return _without_explained(told, first=told[0][0].id)[:MOST_TOLD]
+        return _without_explained(told)[:MOST_TOLD]
+    return _without_explained([(item, None) for item in ordered if item.proof == "mechanism" and item.remedy.change is None])
+
+
+def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspicion, Tried]], list[Suspicion]]:
+    """The suspicions whose remedies helped, and those whose didn't; once nothing is left to gain, a few rivals more are asked."""
+    helped: list[tuple[Suspicion, Tried]] = []
+    failed: list[Suspicion] = []
+    rivals = MOST_RIVALS
+    for item in ordered:
+        if (
+            item.remedy.change is None
+            or any(item.id == one.id or item.id in one.explains for one, _ in helped)
+            or bench.left <= 0
+        ):
+            continue
+        if (helped and item.weight <= LAST_RESORT) or rivals == 0:
+            break
+        tried = _trial(bench, item)
+        if tried is None:
+            continue
+        solved = any(_nothing_left(bench, one) for _, one in helped)
+        if helps(tried, least=LEAST_GAIN if item.weight >= SPECIFIC else LEAST_GENERAL_GAIN):
+            helped.append((item, tried))
+        else:
+            failed.append(item)
+        rivals -= solved
+    return helped, failed
+
+
+def _trial(bench: Bench, item: Suspicion) -> Tried | None:
+    """What the remedy does over two seeds, or three where two can't tell; None where it can't be applied or is too dear."""
+    try:
+        mended = bench.mended(item.remedy)
+    except Exception:
+        logger.debug("the remedy %s can't be applied to this setup", item.remedy.text, exc_info=True)
+        return None
+    if bench.cost(mended) > bench.left:
+        return None
+    tried = bench.tried(mended, measure=item.measure)
+    if _undecided(tried) and item.weight > LAST_RESORT:
+        tried = bench.tried(mended, measure=item.measure, seeds=(*SEEDS, len(SEEDS)))
+    return tried
+
+
+def _roots(helped: list[tuple[Suspicion, Tried]]) -> list[tuple[Suspicion, Tried]]:
+    """Without what a weightier one explains, if that one's remedy brought a fair part of the gain by itself."""
+    return [
+        (item, tried)
+        for item, tried in helped
+        if not any(
+            item.id in root.explains and root.weight > item.weight and gained.gain >= FAIRLY * tried.gain
+            for root, gained in helped
+        )
+    ]
+
+
+def _nothing_left(bench: Bench, tried: Tried) -> bool:
+    """Whether a mended training does as well as can be told."""
+    skill = min(tried.after)
+    attainable = 1.0 if bench.reference is None else max(bench.reference.best, skill)
+    return skill >= attainable - LEAST_GAIN and (bench.reference is not None or skill >= WELL)
+
+
+def _without_explained(pairs: Sequence[tuple[Suspicion, Tried | None]], *, first: str = "") -> list[Finding]:
+    """Findings, weightiest first (but `first` before all), without what one before them explains."""
+    told: list[tuple[Suspicion, Tried | None]] = []
+    explained: set[str] = set()
+    for item, tried in sorted(pairs, key=lambda pair: (pair[0].id != first, -pair[0].weight)):
+        if item.id not in explained and all(item.id != one.id for one, _ in told):
+            told.append((item, tried))
+            explained |= set(item.explains)
+    return [_finding(item, tried, len(told) - 1) for item, tried in told]
+
+
+def _finding(item: Suspicion, tried: Tried | None, num_rivals: int) -> Finding:
+    standing = standing_of(item, tried, num_rivals)
+    return Finding(
+        item.id,
+        confidence(standing),
+        item.symptom,
+        item.cause,
+        item.evidence,
+        item.remedy,
+        tried,
+        severity="blocker" if item.blocks else "harm",
+        standing=standing,
+    )

@@ -1,0 +1,77 @@
+"""Targets that meet outputs of another shape, so that every output is compared with every target.
+
+Rule: outputs and targets hold as many numbers in other shapes, the loss stays the same whichever row a target belongs to, and
+it doesn't once targets are given the outputs' shape; or one output per row meets several targets. Threshold: equal to 1e-5 of
+the loss. Mechanical, so certain. Source: PyTorch's warning of mse_loss on broadcasting; GitHub deepset-ai/FARM#229,
+pytorch/pytorch#4938.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stepwell.doctor.asking import value_of
+from stepwell.doctor.bench import Bench
+from stepwell.doctor.findings import Number, Remedy, Suspicion
+from stepwell.doctor.remedies.heads import missing_outputs
+from stepwell.doctor.remedies.losses import Reshaped, reshaped
+
+
+def probe(bench: Bench) -> Iterator[Suspicion]:
+    outputs, targets = bench.outputs, bench.some.targets
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
+        return
+    if outputs.dim() == 2 == targets.dim() and outputs.shape[1] == 1 < targets.shape[1]:
+        yield from _one_for_many(bench, outputs, targets)
+    if outputs.numel() != targets.numel():
+        return
+    if outputs.shape == targets.shape or len(torch.unique(targets)) < 2 or len(outputs) < 3:
+        return
+    if outputs.is_floating_point():  # outputs that differ between rows, lest a constant model hides the pairing
+        draw = torch.Generator().manual_seed(0)
+        outputs = outputs + 0.1 * (outputs.std() + 0.1) * torch.rand(outputs.shape, generator=draw)
+    turned = targets.roll(1, 0)
+    mended = Reshaped(bench.setup.loss)
+    same, moved = value_of(bench.setup.loss, outputs, targets), value_of(bench.setup.loss, outputs, turned)
+    right, wrong = value_of(mended, outputs, targets), value_of(mended, outputs, turned)
+    if not all(math.isfinite(value) for value in (same, moved, right, wrong)):
+        return
+    small = 1e-5 * max(abs(same), 1e-6)
+    if abs(same - moved) <= small and abs(right - wrong) > 10 * small:
+        yield Suspicion(
+            "target_shape_mismatch",
+            f"outputs are {_shape(outputs)}, targets {_shape(targets)}; the loss is the same whichever row a target belongs to",
+            "the shapes broadcast: every output is compared with every target, so the best answer is the targets' mean",
+            {
+                "outputs": list(outputs.shape),
+                "targets": list(targets.shape),
+                "loss": same,
+                "loss_rows_turned": moved,
+                "loss_same_shape": right,
+            },
+            Remedy("Give targets the outputs' shape: loss(outputs, targets.view_as(outputs))", reshaped),
+            proof="certain",
+            weight=0.95,
+            explains=("underfitting", "wrong_loss", "lr_too_low", "capacity_too_small", "too_few_epochs"),
+        )
+
+
+def _one_for_many(bench: Bench, outputs: Tensor, targets: Tensor) -> Iterator[Suspicion]:
+    """One output that is compared with each of several targets of its row."""
+    draw = torch.Generator().manual_seed(0)
+    outputs = outputs + 0.1 * torch.rand(outputs.shape, generator=draw)
+    once = value_of(bench.setup.loss, outputs, targets)
+    spread = value_of(bench.setup.loss, outputs.expand(targets.shape), targets)
+    if math.isfinite(once) and abs(once - spread) <= 1e-5 * max(abs(once), 1e-6):
+        evidence: dict[str, Number] = {"num_outputs": 1, "num_targets": targets.shape[1], "loss": once, "loss_repeated": spread}
+        like = missing_outputs(bench.setup, targets.shape[1], evidence)
+        yield replace(like, symptom=f"rows have {targets.shape[1]} targets each, and the one output is compared with all of them")
+
+
+def _shape(part: Tensor) -> str:
+    return str(tuple(part.shape))

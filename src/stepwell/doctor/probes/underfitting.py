@@ -1,0 +1,40 @@
+"""underfitting, the last resort: simple methods do better, and nothing that was tried helps.
+
+Rule: at the end of the whole training its own training rows are judged worse, by 0.1 of skill, than a simple method (nearest
+neighbours, ridges) judges unseen ones; no other suspicion stood.
+Source: the bias side of the bias-variance decomposition, Geman et al., Neural Computation 1992; diagnosis by reference as in
+`doctor/reference.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stepwell.doctor.bench import Bench
+from stepwell.doctor.findings import Remedy, Suspicion
+
+MISSING = 0.1
+
+
+def probe(bench: Bench) -> Iterator[Suspicion]:
+    own, reference = bench.own, bench.reference
+    if own.failed or not bench.complete or reference is None or not own.looks or own.last.train_skill is None:
+        return
+    if reference.best - own.last.train_skill < MISSING or reference.best - own.skill() < MISSING:
+        return
+    yield Suspicion(
+        "underfitting",
+        f"training rows are judged at {own.last.train_skill:.2f}, where a simple method judges unseen ones at "
+        f"{reference.best:.2f}",
+        "the network, as it is built and trained, can't express what the data hold",
+        {
+            "train_skill": own.last.train_skill,
+            "reference": reference.best,
+            "linear": reference.linear,
+            "neighbours": reference.neighbours,
+            "one_batch": bench.one_batch.told,
+        },
+        Remedy("Look at the network: more units or layers, activations between them, inputs it can use"),
+        proof="mechanism",
+        weight=0.1,
+    )

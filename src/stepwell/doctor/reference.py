@@ -1,0 +1,122 @@
+"""What simple methods reach on the same rows: below that a network has missed something, at it nothing is proven wrong.
+
+Nearest neighbours, a ridge over the columns and a ridge over random rectified features (Rahimi & Recht, NeurIPS 2007), all in
+closed form: a fraction of a second, and no training that could itself go wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepwell.doctor.rows import Rows, tensors
+from stepwell.doctor.task import Task
+
+MOST_COLUMNS = 1024
+NUM_FEATURES = 384
+NEIGHBOURS = 7
+RIDGES = (1e-3, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Validation skill of each method: accuracy or R2, as `Task.skill`.
+
+    Args:
+        trivial: always the same answer.
+        linear, neighbours, features: of the methods; 0 where a method can't be applied.
+    """
+
+    trivial: float
+    linear: float
+    neighbours: float
+    features: float
+
+    @property
+    def best(self) -> float:
+        return max(self.trivial, self.linear, self.neighbours, self.features)
+
+
+def columns_of(inputs: Any, *, vocabulary: int | None = None) -> Tensor | None:
+    """All inputs of a row as numbers in one line, (num_rows, num_columns); whole numbers of few kinds become indicators.
+
+    None where there is nothing to look at, or too much.
+    """
+    parts = []
+    for part in tensors(inputs):
+        if part.dim() == 0:
+            return None
+        flat = part.reshape(len(part), -1)
+        if not flat.is_floating_point() and flat.dtype != torch.bool:
+            num_kinds = int(flat.max()) + 1 if flat.numel() else 0
+            if int(flat.min()) < 0 or num_kinds > 512 or num_kinds * flat.shape[1] > 16 * MOST_COLUMNS:
+                flat = flat.float()
+            else:
+                flat = torch.nn.functional.one_hot(flat.long(), num_kinds).reshape(len(flat), -1).float()
+        parts.append(flat.float())
+    if not parts:
+        return None
+    joined = torch.cat(parts, 1)
+    joined = torch.where(torch.isfinite(joined), joined, torch.zeros(()))
+    if joined.shape[1] > MOST_COLUMNS:
+        draw = torch.Generator().manual_seed(0)
+        joined = joined @ torch.randn(joined.shape[1], MOST_COLUMNS, generator=draw) / joined.shape[1] ** 0.5
+    return joined
+
+
+def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
+    """Fit the methods on `train`, judge them on `val`; None where rows or targets have no such form."""
+    if task.kind not in ("classes", "binary", "quantity") or not isinstance(train.targets, Tensor):
+        return None
+    x, x_val = columns_of(train.inputs), columns_of(val.inputs)
+    if x is None or x_val is None or x.shape[1] != x_val.shape[1]:
+        return None
+    wanted, truth = _wanted(train.targets, task), val.targets
+    if len(wanted) != len(x):
+        return None
+    center, scale = x.mean(0), x.std(0, correction=0).clamp(min=1e-8)
+    x, x_val = (x - center) / scale, ((x_val - center) / scale).clamp(-20, 20)
+    one_output = Task("quantity") if task.kind == "quantity" else Task("classes", wanted.shape[1], -1, one_hot=task.one_hot)
+
+    def judged(outputs: Tensor) -> float:
+        skill = one_output.skill(outputs.reshape(truth.shape) if task.kind == "quantity" else outputs, truth)
+        return 0.0 if skill is None else skill
+
+    linear = max(judged(outputs) for outputs in _ridges(x, wanted, x_val))
+    features = max(judged(outputs) for outputs in _ridges(_rectified(x), wanted, _rectified(x_val)))
+    near = torch.cdist(x_val, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
+    return Reference(task.trivial(truth), linear, judged(wanted[near].mean(1)), features)
+
+
+def _wanted(targets: Tensor, task: Task) -> Tensor:
+    """Targets as columns of numbers: indicators of classes, or the quantities."""
+    if task.kind == "quantity":
+        return targets.reshape(len(targets), -1).float()
+    labels = task.labels(targets)
+    return torch.nn.functional.one_hot(labels.clamp(min=0), max(task.num_classes, int(labels.max()) + 1)).float()
+
+
+def _rectified(x: Tensor) -> Tensor:
+    draw = torch.Generator().manual_seed(1)
+    weights = torch.randn(x.shape[1], NUM_FEATURES, generator=draw) / x.shape[1] ** 0.5
+    return torch.cat([(x @ weights + torch.randn(NUM_FEATURES, generator=draw)).relu(), x], 1)
+
+
+def _ridges(x: Tensor, wanted: Tensor, x_val: Tensor) -> list[Tensor]:
+    """Outputs over `x_val` of ridges of several strengths."""
+    mean = wanted.mean(0)
+    center = x.mean(0)
+    x, x_val = (x - center).double(), (x_val - center).double()
+    wanted = (wanted - mean).double()
+    found = []
+    tall = x.shape[1] <= len(x)
+    inner = x.T @ x if tall else x @ x.T
+    unit = torch.eye(len(inner), dtype=torch.float64) * max(0.1 * float(inner.diagonal().mean()), 1e-9)
+    for strength in RIDGES:
+        damped = inner + strength * unit
+        weights = torch.linalg.solve(damped, x.T @ wanted) if tall else x.T @ torch.linalg.solve(damped, wanted)
+        found.append((x_val @ weights).float() + mean)
+    return found

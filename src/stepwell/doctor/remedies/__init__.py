@@ -1,0 +1,1 @@
+"""Remedies by theme: functions from a setup to a mended one."""

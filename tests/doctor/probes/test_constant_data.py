@@ -1,0 +1,54 @@
+"""Inputs that tell no rows apart, and targets that are all the same."""
+
+from __future__ import annotations
+
+import torch
+from small_setups import bench_of, ids, mlp, noise, said, signs
+from torch import Tensor, nn
+
+
+def test_images_that_whole_number_division_made_black_are_told() -> None:
+    images = noise(100, 1, 6, 6).sigmoid() // 255
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    (found,) = said("constant_data", bench_of(model, (images, signs(100)[1])))
+    assert found.id == "constant_features"
+    assert found.proof == "certain"
+    assert found.remedy.change is None
+    assert found.evidence["num_distinct_rows"] == 1
+    assert found.evidence["share_of_constant_columns"] == 1.0
+
+
+def test_nine_equal_rows_in_ten_are_told_and_eight_are_not() -> None:
+    def repeated(num_equal: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = signs(100)
+        inputs[:num_equal] = inputs[0]
+        return inputs, targets
+
+    assert ids("constant_data", bench_of(mlp(4, 8, 2), repeated(90))) == ["constant_features"]
+    assert ids("constant_data", bench_of(mlp(4, 8, 2), repeated(80))) == []
+
+
+def test_constant_columns_matter_only_where_the_others_tell_nothing() -> None:
+    inputs, labels = torch.zeros(200, 10), signs(200, seed=3)[1]
+    inputs[:, :1] = noise(200, 1, seed=9)
+    val = (inputs[100:], labels[100:])
+    assert ids("constant_data", bench_of(mlp(10, 8, 2), (inputs[:100], labels[:100]), val)) == ["constant_features"]
+    labels = (inputs[:, 0] > 0).long()
+    assert ids("constant_data", bench_of(mlp(10, 8, 2), (inputs[:100], labels[:100]), (inputs[100:], labels[100:]))) == []
+
+
+def test_one_target_is_told_with_its_value() -> None:
+    (found,) = said("constant_data", bench_of(mlp(4, 8, 1), (noise(50, 4), torch.full((50, 1), 2.0)), loss=nn.MSELoss()))
+    assert found.id == "constant_labels"
+    assert found.evidence == {"num_rows": 50, "value": 2.0}
+
+
+def test_targets_that_the_loss_never_looks_at_may_be_constant() -> None:
+    def size(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.square().mean()
+
+    assert ids("constant_data", bench_of(mlp(4, 8, 1), (noise(50, 4), torch.zeros(50, 1)), loss=size)) == []
+
+
+def test_a_plain_table_is_no_matter() -> None:
+    assert ids("constant_data", bench_of(mlp(4, 8, 2), signs())) == []

@@ -1,0 +1,28 @@
+"""Parts that stay in evaluation."""
+
+from __future__ import annotations
+
+from small_setups import bench_of, ids, mlp, said, signs
+from torch import nn
+
+
+class _Still(nn.Sequential):
+    def train(self, mode: bool = True) -> _Still:
+        return super().train(False)
+
+
+def test_a_model_whose_train_does_nothing_is_told_and_follows_once_mended() -> None:
+    bench = bench_of(_Still(nn.BatchNorm1d(4), mlp(4, 8, 2)), signs())
+    (found,) = said("modes", bench)
+    assert (found.id, found.proof, found.evidence["num_still"]) == ("eval_mode_in_training", "mechanism", 1)
+    assert found.remedy.change is not None
+    model = found.remedy.change(bench.setup).model
+    model.train()
+    assert all(part.training for part in model.modules())
+    model.eval()
+    assert not any(part.training for part in model.modules())
+
+
+def test_a_model_given_in_evaluation_mode_and_one_without_such_layers_are_healthy() -> None:
+    assert ids("modes", bench_of(nn.Sequential(nn.BatchNorm1d(4), mlp(4, 8, 2)).eval(), signs())) == []
+    assert ids("modes", bench_of(_Still(mlp(4, 8, 2)), signs())) == []

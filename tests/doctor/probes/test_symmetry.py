@@ -1,0 +1,67 @@
+"""Units that stay alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_setups import bench_of, ids, mlp, said, signs
+from torch import Tensor, nn
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_weights_are_certain_and_drawn_once_mended(value: float) -> None:
+    model = mlp(4, 8, 8, 2)
+    for part in model.parameters():
+        nn.init.constant_(part, value if part.dim() > 1 else 0.0)
+    bench = bench_of(model, signs())
+    (found,) = said("symmetry", bench)
+    assert (found.id, found.proof, found.evidence["num_units"]) == ("symmetric_init", "certain", 8)
+    assert found.remedy.change is not None
+    weight = next(found.remedy.change(bench.setup).model.parameters())
+    assert float((weight - weight[:1]).abs().max()) > 0.05
+    assert torch.equal(next(model.parameters()), torch.full((8, 4), value))
+
+
+class _Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states = self.first(inputs)
+        outputs: Tensor = self.head(states + self.last(self.second(states).relu()))
+        return outputs
+
+
+def test_zero_heads_and_zero_branches_part_within_three_steps() -> None:
+    zero = mlp(4, 8, 2)
+    nn.init.zeros_(zero[-1].weight)  # type: ignore[arg-type]
+    for model in (zero, _Branch(), mlp(4, 8, 2)):
+        assert ids("symmetry", bench_of(model, signs())) == []
+
+
+def test_equal_weights_that_are_frozen_on_purpose_are_silent() -> None:
+    model = mlp(4, 8, 2)
+    nn.init.constant_(model[0].weight, 0.25).requires_grad_(False)  # type: ignore[arg-type]
+    assert ids("symmetry", bench_of(model, signs())) == []
+
+
+class _Reads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.LSTM(1, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.body(inputs.unsqueeze(2))[0][:, -1])
+        return outputs
+
+
+def test_an_lstm_of_equal_weights_keeps_one_kind_of_unit_for_each_gate() -> None:
+    model = _Reads()
+    for part in model.parameters():
+        nn.init.constant_(part, 0.1)
+    (found,) = said("symmetry", bench_of(model, signs()))
+    assert found.id == "symmetric_init"
+    assert ids("symmetry", bench_of(_Reads(), signs())) == []

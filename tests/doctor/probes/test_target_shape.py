@@ -1,0 +1,46 @@
+"""Targets in another shape than outputs."""
+
+from __future__ import annotations
+
+import torch
+from small_setups import bench_of, ids, law, mlp, said
+from torch import nn
+
+
+def test_flat_targets_against_a_column_of_outputs_are_a_mismatch() -> None:
+    inputs, targets = law()
+    (found,) = said("target_shape", bench_of(mlp(4, 8, 1), (inputs, targets.squeeze(1)), loss=nn.MSELoss()))
+    assert (found.id, found.proof) == ("target_shape_mismatch", "certain")
+    assert (found.evidence["outputs"], found.evidence["targets"]) == ([200, 1], [200])
+
+
+def test_the_mended_loss_compares_row_with_row() -> None:
+    inputs, targets = law()
+    bench = bench_of(mlp(4, 8, 1), (inputs, targets.squeeze(1)), loss=nn.MSELoss())
+    (found,) = said("target_shape", bench)
+    assert found.remedy.change is not None
+    mended = found.remedy.change(bench.setup)
+    outputs = torch.tensor([[1.0], [2.0]])
+    assert float(mended.loss(outputs, torch.tensor([1.0, 4.0]))) == 2.0  # ((1 - 1)^2 + (2 - 4)^2) / 2
+
+
+def test_targets_in_the_outputs_shape_are_none() -> None:
+    assert ids("target_shape", bench_of(mlp(4, 8, 1), law(), loss=nn.MSELoss())) == []
+
+
+def test_a_loss_that_reshapes_by_itself_is_none() -> None:
+    inputs, targets = law()
+
+    def loss(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return (outputs.squeeze(1) - wanted).square().mean()
+
+    assert ids("target_shape", bench_of(mlp(4, 8, 1), (inputs, targets.squeeze(1)), loss=loss)) == []
+
+
+def test_one_output_for_three_targets_is_one_output_too_few() -> None:
+    inputs, _ = law()
+    bench = bench_of(mlp(4, 8, 1), (inputs, inputs[:, :3]), loss=nn.MSELoss())
+    (found,) = said("target_shape", bench)
+    assert (found.id, found.evidence["num_targets"]) == ("wrong_num_outputs", 3)
+    assert found.remedy.change is not None
+    assert found.remedy.change(bench.setup).model(inputs).shape == (200, 3)

@@ -1,0 +1,116 @@
+"""The workbench: each thing measured once, on copies, within what may be spent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stepwell.doctor.bench import FEWEST, Bench, Budget
+from stepwell.doctor.findings import Remedy
+from stepwell.doctor.setup import Setup, setup_of
+
+
+def _pair(num_rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    inputs = torch.randn(num_rows, 4, generator=torch.Generator().manual_seed(seed))
+    return inputs, (inputs[:, 0] > 0).long()
+
+
+def _made(**changes: Any) -> Setup:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    given = {"train": _pair(64, 0), "val": _pair(300, 1), "loss": "cross_entropy", "optimizer": {"name": "sgd", "lr": 0.1}}
+    return setup_of(model, **{**given, "batch_size": 16, "epochs": 3, "shuffle": True, **changes})
+
+
+def test_a_cheap_training_is_run_whole_and_once() -> None:
+    bench = Bench(_made())
+    assert bench.trial_steps == bench.setup.num_steps == 12
+    assert bench.complete
+    assert len(bench.own.losses) == 12
+    assert bench.course(bench.setup) is bench.own
+    assert bench.spent_steps == 8 + 12  # eight tell what a step costs
+
+
+def test_of_a_long_training_trials_take_a_twelfth_of_their_share() -> None:
+    bench = Bench(_made(epochs=25_000), Budget(seconds=1e9, share=0.012))
+    assert bench.setup.num_steps == 100_000
+    assert bench.trial_steps <= 100  # 100000 * 0.012 / 12
+    assert bench.trial_steps >= FEWEST
+    assert not bench.complete
+
+
+def test_a_setup_of_more_epochs_is_trained_over_the_same_share_of_its_steps() -> None:
+    bench = Bench(_made())
+    assert len(bench.course(bench.setup.change(epochs=6)).losses) == 24
+    assert len(bench.course(bench.setup.change(batch_size=64)).losses) == 3
+    assert len(bench.course(bench.setup, num_steps=5).losses) == 5
+
+
+def test_the_first_batch_is_drawn_unless_rows_keep_their_order() -> None:
+    assert torch.equal(Bench(_made(shuffle=False)).first_batch.inputs, _pair(64, 0)[0][:16])
+    drawn = Bench(_made()).first_batch.inputs
+    assert drawn.shape == (16, 4)
+    assert not torch.equal(drawn, _pair(64, 0)[0][:16])
+
+
+def test_some_rows_are_256_spread_evenly_and_validation_may_be_the_training_rows() -> None:
+    bench = Bench(_made(train=_pair(511, 0), val=None))
+    assert torch.equal(bench.some.inputs, _pair(511, 0)[0][::2])
+    assert bench.val is bench.setup.train
+    assert len(Bench(_made()).some) == 64
+
+
+def test_outputs_are_those_of_the_untrained_model_in_evaluation_mode() -> None:
+    setup = _made()
+    torch.testing.assert_close(Bench(setup).outputs, setup.model(_pair(64, 0)[0]).detach())
+    assert Bench(_made(train=(torch.zeros(8, 3), torch.zeros(8).long()))).outputs is None
+
+
+def test_room_is_what_simple_methods_reach_beyond_the_training() -> None:
+    bench = Bench(_made(optimizer={"name": "sgd", "lr": 1e-6}))
+    assert bench.reference is not None
+    assert bench.room == pytest.approx(bench.reference.best - bench.own.skill())
+    assert bench.unfit
+    assert not Bench(_made(optimizer={"name": "adam", "lr": 0.02}, epochs=20)).unfit
+
+
+def test_the_pace_is_the_median_of_what_steps_move_of_the_weights() -> None:
+    bench = Bench(_made())
+    bench.own.update_ratios.clear()
+    bench.own.update_ratios.update({"a": [0.1, 0.0, 0.4], "b": [0.2]})
+    assert bench.pace == 0.2  # of 0.1, 0.2, 0.4
+
+
+def test_a_remedy_is_applied_once_and_tried_seed_by_seed() -> None:
+    bench = Bench(_made(optimizer={"name": "sgd", "lr": 1e-6}))
+    remedy = Remedy("a higher rate", lambda setup: setup.with_rate(1e5))
+    mended = bench.mended(remedy)
+    assert bench.mended(remedy) is mended
+    assert bench.with_rate(10.0) is bench.with_rate(10.0)
+    tried = bench.tried(mended)
+    assert len(tried.before) == len(tried.after) == 2
+    assert tried.before[0] == bench.own.skill()
+    assert tried.gain == pytest.approx(sum(tried.after) / 2 - sum(tried.before) / 2)
+    assert tried.num_steps == 12
+    assert tried.loss_after[0] < tried.loss_before[0]
+
+
+def test_a_remedy_that_is_worse_with_the_first_seed_is_not_asked_again() -> None:
+    bench = Bench(_made(optimizer={"name": "adam", "lr": 0.02}, epochs=10))
+    assert len(bench.tried(bench.setup.with_rate(1e-6)).before) == 1
+
+
+def test_the_cost_of_a_trial_is_told_by_the_steps_not_yet_trained_and_what_is_spent_is_not_left() -> None:
+    bench = Bench(_made(), Budget(seconds=0.0))
+    assert bench.left == 0.0
+    bench.__dict__["own"] = replace(bench.own, seconds=2.0)
+    assert bench.cost(bench.setup) == 2.0  # the second seed; the first was trained
+    longer = bench.setup.change(epochs=6)
+    assert bench.cost(longer) == 8.0  # twice the steps, two seeds
+    bench.course(longer)
+    assert bench.cost(longer) == 4.0
