@@ -21,7 +21,7 @@ from stepwell.doctor.looks import (
     rates_tried,
 )
 from stepwell.doctor.trials import Course
-from stepwell.report.curves import Picture, Theme
+from stepwell.report.curves import Picture, Theme, legend_above
 from stepwell.report.text import number, plain
 
 if TYPE_CHECKING:
@@ -284,16 +284,7 @@ def _loss_scale(axes: Axes, values: np.ndarray[tuple[int], np.dtype[np.float64]]
 def _legend(axes: Axes, theme: Theme) -> None:
     if len(axes.get_legend_handles_labels()[1]) < 2:
         return
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=2,
-        frameon=False,
-        fontsize=10,
-        labelcolor=theme.text,
-        borderaxespad=0.2,
-        handlelength=1.8,
-    )
+    legend_above(axes, theme)
 
 
 def _note(axes: Axes, theme: Theme, text: str) -> None:

@@ -205,16 +205,21 @@ def _finish(axes: Axes, theme: Theme, *, legend: bool = False, ticks: int = 7) -
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         axes.yaxis.set_minor_locator(LogLocator(base=10, subs=(), numticks=12))
     if legend:
-        axes.legend(
-            loc="lower right",
-            bbox_to_anchor=(1.0, 1.0),
-            ncols=2,
-            frameon=False,
-            fontsize=10,
-            labelcolor=theme.text,
-            borderaxespad=0.2,
-            handlelength=1.8,
-        )
+        legend_above(axes, theme)
+
+
+def legend_above(axes: Axes, theme: Theme) -> None:
+    """The legend in one line above the right end of a picture."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        labelcolor=theme.text,
+        borderaxespad=0.2,
+        handlelength=1.8,
+    )
 
 
 def _draw_train(axes: Axes, theme: Theme, series: Series, middle: Series) -> None:
