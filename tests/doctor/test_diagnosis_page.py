@@ -17,7 +17,7 @@ from stepwell.core.errors import RunFolderError
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.diagnose import Diagnosis
 from stepwell.doctor.findings import Finding, Remedy
-from stepwell.doctor.looks import activations_of, flow_of, one_batch, pattern_of
+from stepwell.doctor.looks import activations_of, gradients_of, pattern_of
 from stepwell.doctor.page import findings_page, page
 from stepwell.doctor.pictures import EVIDENCE, pictures
 from stepwell.doctor.setup import setup_of
@@ -117,7 +117,7 @@ def test_the_pattern_of_losses_that_end_in_nan_is_diverging() -> None:
 
 def test_gradients_by_layer_are_those_of_the_first_batch() -> None:
     bench = bench_of()
-    flow = flow_of(bench)
+    flow = gradients_of(bench)
     assert flow.names == ["0.weight", "2.weight"]
     model, rows = bench.setup.copied().model, bench.first_batch
     nn.functional.cross_entropy(model(rows.inputs), rows.targets).backward()
@@ -134,10 +134,15 @@ def test_activations_are_looked_at_from_the_start_to_the_end_and_their_shares_ad
 
 
 def test_a_sound_setup_learns_one_batch_and_a_reversed_loss_does_not() -> None:
-    sound = one_batch(bench_of(optimizer={"name": "adam", "lr": 0.05}))
-    assert sound.losses[-1] < 0.05 < sound.losses[0]
-    reversed_ = one_batch(bench_of(loss=lambda outputs, targets: -nn.functional.cross_entropy(outputs, targets)))
-    assert reversed_.losses[-1] < reversed_.losses[0] < 0
+    sound = bench_of(optimizer={"name": "adam", "lr": 0.05})
+    assert sound.one_batch.verdict == "fits"
+    (own, *_) = sound.one_batch.attempts
+    assert own.learnt is not None
+    assert own.learnt >= 0.95
+    assert own.losses[-1] < own.losses[0] / 2
+    reversed_ = bench_of(loss=lambda outputs, targets: -nn.functional.cross_entropy(outputs, targets))
+    assert reversed_.one_batch.verdict == "stuck"
+    assert [picture.name for picture in pictures(reversed_) if "stuck" in picture.description] == ["one_batch"]
 
 
 def test_the_text_tells_each_finding_with_numbers_cause_and_remedy() -> None:

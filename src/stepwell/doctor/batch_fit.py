@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import torch
 
-from stepwell.core.modules.dropout_places import dropout_places
 from stepwell.core.randomness import seeded_defaults
-from stepwell.doctor.modes import LighterDropout, dropped_shares
+from stepwell.doctor.dropped import with_less_dropout
 from stepwell.doctor.rows import Rows
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.task import Task
@@ -108,7 +107,7 @@ def fit_one_batch(setup: Setup, rows: Rows, task: Task, *, most_steps: int = MOS
         most_steps: of all rates together.
     """
     rows = rows.take(slice(0, MOST_ROWS))
-    bare = unregularised(setup, rows)
+    bare = unregularised(setup)
     own = _Racer(bare, 1.0, rows, task)
     first = min(FIRST, most_steps)
     own.run(first)
@@ -141,21 +140,16 @@ def learnt_share(task: Task, outputs: Any, targets: Any) -> float | None:
     return max(0.0, *((one - trivial) / (1.0 - trivial) for one, trivial in shares if trivial < 1.0), 0.0)
 
 
-def unregularised(setup: Setup, rows: Rows) -> Setup:
+def unregularised(setup: Setup) -> Setup:
     """A copy without dropout, weight decay, clipping and schedule."""
-    copied = setup.copied()
+    copied = with_less_dropout(setup, 0.0)
     settings = dict(copied.optimizer)
     if settings.get("weight_decay"):
         settings["weight_decay"] = 0.0
     held = settings.get("params")
     if held and isinstance(held[0], dict):
         settings["params"] = [{**group, "weight_decay": 0.0} if "weight_decay" in group else group for group in held]
-    for place in dropout_places(copied.model):
-        place.set_(0.0)
-    with seeded_defaults(0):
-        dropped = dropped_shares(copied.copied().model.train(), rows.inputs)  # what no module holds as a number
-    model = LighterDropout(copied.model, 0.0) if any(share > 0 for share in dropped) else copied.model
-    return copied.change(model=model, optimizer=settings, clip_norm=None, schedule=None)
+    return copied.change(optimizer=settings, clip_norm=None, schedule=None)
 
 
 def _steps(racers: list[_Racer]) -> int:

@@ -12,13 +12,13 @@ from stepwell.core.randomness import seeded_defaults
 from stepwell.doctor import curves
 from stepwell.doctor.bench import SEEDS, Bench
 from stepwell.doctor.calls import Call, calls_of
+from stepwell.doctor.probes.gradient_flow import flow_of
 from stepwell.doctor.rows import Rows
 from stepwell.doctor.setup import Setup
-from stepwell.doctor.trials import Course, index_batches, take_step, train
+from stepwell.doctor.trials import Course, index_batches, take_step
 
 MOST_STEPS = 400  # of the training that is watched, and SNAPSHOTS looks at it
 SNAPSHOTS = 12
-ONE_BATCH_STEPS = 120
 BINS = 41
 MOST_LAYERS = 4
 _LAYERS = ("linear", "conv1d", "conv2d", "conv3d")
@@ -29,12 +29,12 @@ _UNITS = (
 
 
 @dataclass(frozen=True)
-class Flow:
+class Gradients:
     """Norm of each weight's gradient over the weight's own norm, in the order of the model.
 
     Args:
         names: of tensors with two dimensions or more.
-        before, after: of the untrained model, and at the end of its training; nan where there is no gradient.
+        before, after: of the untrained model, and at the end of its training; nan where there is none to tell.
     """
 
     names: list[str]
@@ -76,23 +76,11 @@ def pattern_of(course: Course) -> curves.Verdict:
     )
 
 
-def flow_of(bench: Bench) -> Flow:
+def gradients_of(bench: Bench) -> Gradients:
     """Two backward passes over the first batch."""
-    setup, trained = bench.setup.copied(), bench.own.setup.copied()
-    before, after = _ratios(setup, bench.first_batch), _ratios(trained, bench.first_batch)
-    names = list(before)
-    return Flow(names, list(before.values()), [after.get(name, math.nan) for name in names])
-
-
-def _ratios(setup: Setup, rows: Rows) -> dict[str, float]:
-    setup.model.train().zero_grad()
-    with seeded_defaults(0), torch.enable_grad():
-        setup.loss(setup.model(rows.inputs), rows.targets).backward()  # type: ignore[no-untyped-call]
-    return {
-        name: math.nan if part.grad is None else float(part.grad.norm() / part.detach().norm().clamp(min=1e-12))
-        for name, part in setup.model.named_parameters()
-        if part.dim() >= 2
-    }
+    before, after = (flow_of(setup, bench.first_batch).ratios for setup in (bench.setup, bench.own.setup))
+    names = [name for name, part in bench.setup.model.named_parameters() if part.dim() >= 2]
+    return Gradients(names, [before.get(name, math.nan) for name in names], [after.get(name, math.nan) for name in names])
 
 
 def activations_of(bench: Bench) -> list[Activations]:
@@ -153,15 +141,6 @@ def _histogram(name: str, steps: list[int], values: list[Tensor]) -> Activations
     edges = torch.linspace(low - room, high + room, BINS + 1)
     shares = [torch.histogram(part[torch.isfinite(part)].clamp(low, high), edges).hist / max(len(part), 1) for part in values]
     return Activations(name, steps, edges, torch.stack(shares))
-
-
-def one_batch(bench: Bench) -> Course:
-    """The own training on nothing but its first batch, again and again: a sound setup learns it by heart."""
-    rows = bench.first_batch
-    alone = bench.setup.change(
-        train=rows, val=None, batch_size=max(len(rows), 1), epochs=ONE_BATCH_STEPS, shuffle=False, schedule=None
-    )
-    return train(alone, ONE_BATCH_STEPS, task=bench.task, num_looks=8)
 
 
 def rates_tried(bench: Bench) -> list[tuple[float, float]]:

@@ -13,10 +13,9 @@ from stepwell.doctor.bench import Bench
 from stepwell.doctor.curves import Verdict
 from stepwell.doctor.looks import (
     Activations,
-    Flow,
+    Gradients,
     activations_of,
-    flow_of,
-    one_batch,
+    gradients_of,
     pattern_of,
     rates_tried,
 )
@@ -136,7 +135,7 @@ def _rates(bench: Bench) -> Picture | None:
 
 
 def _gradients(bench: Bench) -> Picture | None:
-    flow = flow_of(bench)
+    flow = gradients_of(bench)
     if len(flow.names) < 2:
         return None
     known = [value for value in flow.before if math.isfinite(value) and value > 0]
@@ -151,7 +150,7 @@ def _gradients(bench: Bench) -> Picture | None:
     )
 
 
-def _draw_gradients(figure: Figure, theme: Theme, flow: Flow) -> None:
+def _draw_gradients(figure: Figure, theme: Theme, flow: Gradients) -> None:
     names, before, after = flow.names[:MOST_TENSORS], flow.before[:MOST_TENSORS], flow.after[:MOST_TENSORS]
     figure.set_size_inches(6.8, max(2.6, 0.9 + 0.34 * len(names)))
     axes = _axes(figure, theme, "Gradients by layer", "gradient norm / weight norm")
@@ -218,27 +217,23 @@ def _spread(layer: Activations) -> str:
 
 
 def _one_batch(bench: Bench) -> Picture | None:
-    course = one_batch(bench)
-    if not course.losses or course.crash is not None:
+    fit = bench.one_batch
+    shown = [one for one in fit.attempts if one.losses]
+    if not shown:
         return None
-    skill = course.last.train_skill if course.looks else None
 
     def draw(figure: Figure, theme: Theme) -> None:
         axes = _axes(figure, theme, "One batch, again and again", "step")
-        losses = np.asarray(course.losses)
-        axes.plot(np.arange(1, len(losses) + 1), losses, color=theme.train, linewidth=1.8)
-        _loss_scale(axes, losses[np.isfinite(losses)])
-        if skill is not None and not course.failed:
-            _note(
-                axes,
-                theme,
-                f"ends with {skill:.0%} of the batch right" if bench.task.categorical else f"ends with R2 {skill:.2f}",
-            )
+        for one, shade in zip(shown, (1.0, 0.6, 0.35), strict=False):
+            losses = np.asarray(one.losses)
+            label = f"rate {number(fit.lr * one.factor)}" + (" (in use)" if one.factor == 1.0 else "")
+            axes.plot(np.arange(1, len(losses) + 1), losses, color=theme.train, alpha=shade, linewidth=1.8, label=label)
+        values = np.concatenate([np.asarray(one.losses) for one in shown])
+        _loss_scale(axes, values[np.isfinite(values)])
+        _legend(axes, theme)
 
-    words = f"loss {number(course.losses[0])} in the first step, {number(course.losses[-1])} after {len(course.losses)}"
-    words += "" if skill is None else f"; skill {skill:.2f} on that batch"
-    note = "The same setup trained on nothing but its first batch: a network and a loss that fit each other learn it by heart."
-    return Picture("one_batch", "One batch, again and again", f"{words}.", note, draw)
+    note = "The setup without dropout and decay, trained on a few rows alone: what fits each other learns them."
+    return Picture("one_batch", "One batch, again and again", f"{fit.told}.", note, draw)
 
 
 def _axes(figure: Figure, theme: Theme, title: str, xlabel: str, *, place: tuple[int, int, int] = (1, 1, 1)) -> Axes:

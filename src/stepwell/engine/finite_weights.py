@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from stepwell.core.errors import TrainingStopped
 from stepwell.core.reports import StepReport
+
+
+def weights_are_finite(model: nn.Module, norm: Tensor) -> bool:
+    """Whether all that trains is finite.
+
+    Args:
+        norm: of all that trains, as it is now; the norm of very large weights overflows where they are finite themselves.
+    """
+    if math.isfinite(norm.item()):
+        return True
+    return all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def nonfinite_step(

@@ -16,7 +16,7 @@ from stepwell.core.reports import EvalReport, StepReport, Stop
 from stepwell.core.slots import Source
 from stepwell.data.loading import Watch
 from stepwell.engine.delivery import Delivery
-from stepwell.engine.finite_weights import nonfinite_step, nonfinite_weights
+from stepwell.engine.finite_weights import nonfinite_step, nonfinite_weights, weights_are_finite
 from stepwell.engine.memory import OutOfMemory, SparingStep, copy_of
 from stepwell.engine.metrics.streaming import metric_mode
 from stepwell.engine.plan import Plan
@@ -298,10 +298,7 @@ class Trainer:
         return self.saver.save(copy_of(self.state_dict(), step=steps), step=steps, best=self._best_steps())
 
     def _weights_are_finite(self) -> bool:
-        if math.isfinite(self.step.parameter_norm().item()):
-            return True
-        # The norm of very large weights overflows where they are finite themselves.
-        return all(bool(weight.isfinite().all()) for weight in self.step.model.parameters() if weight.requires_grad)
+        return weights_are_finite(self.step.model, self.step.parameter_norm())
 
     def _require_finite_weights(self) -> None:
         """Neither save nor deliver what no step will look at any more."""

@@ -44,7 +44,7 @@ def test_a_loss_that_is_never_finite_fails() -> None:
 def test_dropout_and_decay_are_off_in_the_copy_and_on_in_the_original() -> None:
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.9), nn.Linear(16, 2))
     bench = bench_of(model, signs(), optimizer={"name": "sgd", "lr": 0.1, "weight_decay": 0.5})
-    bare = unregularised(bench.setup, bench.first_batch)
+    bare = unregularised(bench.setup)
     assert bare.optimizer["weight_decay"] == 0.0
     assert bare.model[2].p == 0.0  # type: ignore[index]
     assert (model[2].p, bench.setup.optimizer["weight_decay"]) == (0.9, 0.5)  # type: ignore[union-attr]
@@ -61,7 +61,7 @@ class _Functional(nn.Module):
 
 def test_dropout_that_is_a_function_is_off_too() -> None:
     bench = bench_of(_Functional(), signs())
-    bare = unregularised(bench.setup, bench.first_batch)
+    bare = unregularised(bench.setup)
     outputs = bare.model.train()(bench.first_batch.inputs)
     assert torch.equal(outputs, bench.setup.model.layer(bench.first_batch.inputs))  # type: ignore[operator,union-attr]
 

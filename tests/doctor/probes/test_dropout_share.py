@@ -8,7 +8,7 @@ from small_setups import bench_of, ids, mlp, said, signs
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stepwell.doctor.modes import dropped_shares
+from stepwell.doctor.dropped import dropped_shares
 
 
 class _Functional(nn.Module):

@@ -51,7 +51,7 @@ def test_seven_sigmoids_let_hardly_anything_through_and_rectified_units_do() -> 
     assert float(str(found[0].evidence["decay"])) < 1e-3
     assert found[0].remedy.change is not None
     mended = bench_of(found[0].remedy.change(bench.setup).model, signs())
-    assert flow_of(mended).decay > 1e-3
+    assert flow_of(mended.setup, mended.first_batch).decay > 1e-3
 
 
 def test_what_a_long_sequence_began_with_is_forgotten_by_a_plain_recurrence_of_two_layers() -> None:
@@ -62,7 +62,8 @@ def test_what_a_long_sequence_began_with_is_forgotten_by_a_plain_recurrence_of_t
     assert found[0].remedy.text.startswith("Use a gated recurrence")
     # Twenty moments at 0.1 each and less by tanh: far below a thousandth; at a factor of 1 nothing like it.
     assert float(str(found[0].evidence["through_time"])) < 1e-10
-    through_time = flow_of(bench_of(_Reader(0.99), train)).through_time
+    bench = bench_of(_Reader(0.99), train)
+    through_time = flow_of(bench.setup, bench.first_batch).through_time
     assert through_time is not None
     assert through_time > 1e-3
 

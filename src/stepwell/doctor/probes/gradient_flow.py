@@ -23,6 +23,8 @@ from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.remedies.flow import gated, normed, rectified
 from stepwell.doctor.remedies.modules import drawn_anew
+from stepwell.doctor.rows import Rows
+from stepwell.doctor.setup import Setup
 
 VANISHED = 1e-3
 EXPLODED = 300.0
@@ -31,7 +33,7 @@ SHORTEST = 6  # moments of a sequence
 
 @dataclass(frozen=True)
 class Flow:
-    """Gradients of the untrained model.
+    """Gradients of a model by tensor.
 
     Args:
         ratios: weight tensor -> gradient norm over weight norm, in the model's order.
@@ -67,7 +69,7 @@ class Flow:
 def probe(bench: Bench) -> Iterator[Suspicion]:
     if not bench.unfit:
         return
-    flow = flow_of(bench)
+    flow = flow_of(bench.setup, bench.first_batch)
     evidence: dict[str, Number] = {
         "tensors": list(flow.ratios),
         "gradient_over_weight": [round(value, 8) for value in flow.ratios.values()],
@@ -121,10 +123,10 @@ def _norm() -> Remedy:
     return Remedy("Put a norm behind each layer but the last", normed)
 
 
-def flow_of(bench: Bench) -> Flow:
-    """One backward pass of a copy over the first rows, in training mode."""
-    copied = bench.setup.copied()
-    rows = bench.first_batch
+def flow_of(setup: Setup, rows: Rows) -> Flow:
+    """One backward pass of a copy over some rows, in training mode."""
+    copied = setup.copied()
+    copied.model.zero_grad()
     inputs = rows.inputs
     sequence = isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.dim() == 3 and inputs.shape[1] >= SHORTEST
     with seeded_defaults(0), torch.enable_grad():

@@ -42,7 +42,6 @@ _KINDS = {
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }
-_SHARED = (torch.float32, torch.float64, torch.int64)  # numpy has them too
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -129,19 +128,10 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
             expected="real numbers, or complex64",
             fix="Convert it",
         )
-    if (
-        tensor.device.type == "cpu"
-        and tensor.is_contiguous()
-        and not (tensor.requires_grad or tensor.is_conj() or tensor.is_neg())
-    ):
-        return tensor
     return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
 
 
 def _memory(tensor: Tensor) -> memoryview:
-    # Beside a training thread, a call into torch may wait long for its turn: one that never gives it up is taken where it fits.
-    if tensor.dtype in _SHARED:
-        return tensor.numpy().data.cast("B")
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 

@@ -7,9 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stepwell.doctor.modes import LighterDropout, dropped_shares
+from stepwell.core.modules.dropout import DropoutLayer
+from stepwell.doctor.dropped import dropped_shares, with_less_dropout
+from stepwell.doctor.rows import Rows
+from stepwell.doctor.setup import Setup
 
 ONES = torch.ones(1, 1000)
+
+
+def _of(model: nn.Module) -> Setup:
+    return Setup(model.train(), Rows(ONES, torch.zeros(1), 1), None, nn.MSELoss(), {"name": "sgd", "lr": 0.1}, 1, 1)
 
 
 class _Called(nn.Module):
@@ -39,7 +46,7 @@ def test_no_dropout_drops_more_than_the_largest_share(how: str) -> None:
                 return functional.dropout(inputs, 0.9, self.training)
             return functional.dropout(inputs, training=self.training, p=0.9)
 
-    lighter = LighterDropout(Heavy(), 0.2)
+    lighter = with_less_dropout(_of(Heavy()), 0.2).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         outputs = lighter(ONES)
@@ -50,4 +57,10 @@ def test_no_dropout_drops_more_than_the_largest_share(how: str) -> None:
 
 
 def test_a_lighter_share_stays_as_it_is() -> None:
-    assert dropped_shares(LighterDropout(nn.Dropout(0.1), 0.2), ONES) == [0.1]
+    assert dropped_shares(with_less_dropout(_of(nn.Dropout(0.1)), 0.2).model, ONES) == [0.1]
+
+
+def test_layers_that_draw_their_own_masks_are_lowered_too_and_the_given_ones_stay() -> None:
+    given = DropoutLayer(0.9)
+    lighter = with_less_dropout(_of(given), 0.2).model
+    assert (given.p, lighter.p) == (0.9, 0.2)
