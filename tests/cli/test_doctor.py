@@ -94,6 +94,14 @@ def test_the_job_may_be_changed_and_given_other_data_first(here: Path) -> None:
     assert ran.out.startswith("healthy")
 
 
+def test_advice_is_told_where_nothing_is_wrong_and_tried_where_it_is_asked_for(here: Path) -> None:
+    sound = ("job.yaml", "--set", "recipe.optimizer={name: adamw, lr: 0.1}", "--set", "budget=40 epochs")
+    plain, none, tried = (json.loads(doctor(*sound, "--json", "--advice", word).out) for word in ("cheap", "none", "all"))
+    assert all(told["healthy"] for told in (plain, none, tried))
+    assert none["advice"] == []
+    assert tried["num_steps"] > plain["num_steps"] == none["num_steps"]
+
+
 def test_a_run_is_judged_by_its_records_and_with_fix_by_its_job(here: Path) -> None:
     assert call("train", "job.yaml", "--out", "run", "--quiet").code == 0
     before = content(here / "run")
@@ -116,6 +124,7 @@ def test_a_run_is_judged_by_its_records_and_with_fix_by_its_job(here: Path) -> N
         (("job.yaml", "--set", "recipe.optimizer.lr=-1"), "lion.lr is -1"),
         (("job.yaml", "--set", "data={source: digits}", "--data", "points.csv"), "--data"),
         (("job.yaml", "--data", "absent.csv"), "absent.csv"),
+        (("job.yaml", "--advice", "some"), "--advice is 'some'"),
     ],
 )
 def test_a_mistake_is_three_lines_and_exit_code_2(here: Path, words: tuple[str, ...], told: str) -> None:

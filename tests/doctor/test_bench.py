@@ -44,6 +44,19 @@ def test_of_a_long_training_trials_take_a_twelfth_of_their_share() -> None:
     assert not bench.complete
 
 
+def test_of_a_training_that_takes_long_trials_take_no_more_than_the_share_of_its_steps() -> None:
+    bench = Bench(_made(epochs=100), Budget(seconds=1e-9, share=0.05))  # 400 steps
+    assert bench.most_steps == 20.0
+    assert bench.trial_steps == 5  # a quarter: fewer tell nothing
+    bench.budget = Budget(seconds=1e9, share=0.05)
+    assert len(bench.own.losses) == 5
+    assert bench.one_batch.num_steps <= 3
+    assert bench.affords(bench.setup.with_rate(0.1), seeds=(0,)) == (bench.spent_steps + 5 <= 20)
+    assert not bench.affords(bench.setup.with_rate(0.1))
+    bench.run(bench.setup, 20)
+    assert bench.left == 0.0
+
+
 def test_a_setup_of_more_epochs_is_trained_over_the_same_share_of_its_steps() -> None:
     bench = Bench(_made())
     assert len(bench.course(bench.setup.change(epochs=6)).losses) == 24

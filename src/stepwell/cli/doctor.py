@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from stepwell.doctor.advice import Advice
     from stepwell.doctor.diagnose import Diagnosis
     from stepwell.doctor.job_repair import JobRepair
     from stepwell.doctor.repair import Repair
@@ -22,6 +23,10 @@ Fix = Annotated[bool, typer.Option("--fix", help="Apply what helps, and write th
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="A folder for diagnosis.html and the mended job.", show_default=False),
+]
+HowMuch = Annotated[
+    str,
+    typer.Option("--advice", metavar="none|cheap|all", help="What to try next where all is well; all: each is tried on copies."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="All that was found, as JSON.", show_default=False)]
 Data = Annotated[
@@ -52,6 +57,7 @@ def doctor(
     target: Target,
     fix: Fix = False,
     out: Out = None,
+    advice: HowMuch = "cheap",
     json_: AsJson = False,
     data: Data = None,
     set_: Set = None,
@@ -59,15 +65,17 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Say why a training fails: of a job, by trials on copies; of a run, from its records. Exits with 1 on findings."""
+    from stepwell.core.check import require_one_of
     from stepwell.models.registry import import_file
 
+    require_one_of("--advice", advice, ("none", "cheap", "all"))
     for file in import_ or []:
         import_file(file)
-    if target.is_dir() and not fix and data is None and not set_:
+    if target.is_dir() and not fix and data is None and not set_ and advice != "all":
         _run_records(target, out, json_)
         return
     asked = _from_run(target, set_ or []) if target.is_dir() else _from_file(target, set_ or [])
-    _diagnose_job(_with_data(asked, data), fix, out, json_)
+    _diagnose_job(_with_data(asked, data), fix, out, json_, advice=cast("Advice", advice))
 
 
 def _run_records(folder: Path, out: Path | None, json_: bool) -> None:
@@ -97,7 +105,7 @@ def _run_records(folder: Path, out: Path | None, json_: bool) -> None:
     _exit(findings)
 
 
-def _diagnose_job(asked: _Asked, fix: bool, out: Path | None, json_: bool) -> None:
+def _diagnose_job(asked: _Asked, fix: bool, out: Path | None, json_: bool, *, advice: Advice) -> None:
     from stepwell.doctor.diagnose import diagnose_job
     from stepwell.doctor.told import mapping_of
     from stepwell.report.text import plain
@@ -105,7 +113,7 @@ def _diagnose_job(asked: _Asked, fix: bool, out: Path | None, json_: bool) -> No
     path = (out or asked.beside) / f"{asked.name}-mended.yaml"
     if fix:
         _require_free(path)
-    diagnosis = diagnose_job(asked.job, asked.base)
+    diagnosis = diagnose_job(asked.job, asked.base, advice=advice)
     repair, mended = _fixed(asked, diagnosis) if fix and not diagnosis.healthy else (None, None)
     written = page = None
     if out is not None:

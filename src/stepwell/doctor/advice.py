@@ -62,7 +62,7 @@ def beside(bench: Bench, base: Setup, changed: Setup) -> Tried | None:
     """Train two setups side by side; None where that is more than is left of the budget."""
     before, after = list[Course](), list[Course]()
     for seed in SEEDS:
-        if bench.cost(changed) / len(SEEDS) > bench.left:
+        if not bench.affords(changed, seeds=(seed,)):
             return None
         before.append(bench.course(base, seed=seed))
         after.append(bench.course(changed, seed=seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,8 @@ SEEDS = (0, 1)
 LONGEST = 3.0  # CPU seconds of one training; of longer ones only the beginning is run
 OWN_LOOKS, TRIAL_LOOKS = 12, 2
 WELL = 0.97  # of skill: there is nothing to gain that another seed wouldn't give
-FEWEST = 60  # steps of a trial, however long they take
+FEWEST = 60  # steps of a trial, however long they take, unless that is more than a long training's share
+PROBE_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Budget:
 
     Args:
         seconds: of the process on the CPU, for all trials together.
-        share: of the steps of a long training that trials may take altogether; one counts as long from `long_steps` steps on.
+        share: of the steps of a long training that trials may take altogether. One is long from `long_steps` steps on, and where
+            `seconds` are less than this share of its time.
     """
 
     seconds: float = 12.0
@@ -63,8 +66,21 @@ class Bench:
 
     @property
     def left(self) -> float:
-        """CPU seconds that trials may still take."""
-        return max(0.0, self.budget.seconds - self.spent)
+        """CPU seconds that trials may still take; 0 too where a long training's share of steps is used up."""
+        return 0.0 if self.spent_steps >= self.most_steps else max(0.0, self.budget.seconds - self.spent)
+
+    @cached_property
+    def most_steps(self) -> float:
+        """Steps that all trials together may take: infinite unless the training is long."""
+        planned, budget = self.setup.num_steps, self.budget
+        step = self._probe.seconds / max(len(self._probe.losses), 1)
+        long = planned >= budget.long_steps or planned * step > budget.seconds / budget.share > 0
+        return budget.share * planned if long else math.inf
+
+    @cached_property
+    def _probe(self) -> Course:
+        """A few steps, which tell what one costs."""
+        return self.run(self.setup, min(self.setup.num_steps, PROBE_STEPS))
 
     @cached_property
     def val(self) -> Rows:
@@ -110,11 +126,9 @@ class Bench:
     @cached_property
     def trial_steps(self) -> int:
         """How many steps a trial takes: the whole training where that is cheap."""
-        planned = self.setup.num_steps
-        if planned >= self.budget.long_steps:
-            planned = max(FEWEST, int(planned * self.budget.share / 12))
-        probe = train(self.setup, min(planned, 8), task=self.task, num_looks=1)
-        self.spent_steps += len(probe.losses)
+        planned, probe = self.setup.num_steps, self._probe
+        if math.isfinite(self.most_steps):
+            planned = max(int(self.most_steps / 12), min(FEWEST, int(self.most_steps / 4)), 1)
         if probe.failed or not probe.losses:
             return min(planned, 300)
         return max(min(planned, FEWEST), min(planned, int(LONGEST * len(probe.losses) / max(probe.seconds, 1e-6))))
@@ -138,22 +152,33 @@ class Bench:
         key = (id(setup), seed, steps)
         if key not in self._courses:
             num_looks = OWN_LOOKS if setup is self.setup else TRIAL_LOOKS
-            course = train(setup, steps, task=self.task, seed=seed, num_looks=num_looks)
-            self.spent_steps += len(course.losses)
-            self._courses[key] = course
+            self._courses[key] = self.run(setup, steps, seed=seed, num_looks=num_looks)
             self._kept.append(setup)  # its id stays its own
         return self._courses[key]
+
+    def run(self, setup: Setup, num_steps: int, *, seed: int = 0, num_looks: int = 1) -> Course:
+        """Train a copy, and count its steps; nothing is remembered."""
+        course = train(setup, num_steps, task=self.task, seed=seed, num_looks=num_looks)
+        self.spent_steps += len(course.losses)
+        return course
 
     def _steps_of(self, setup: Setup) -> int:
         return max(1, round(self.trial_steps * setup.num_steps / self.setup.num_steps))
 
-    def cost(self, setup: Setup) -> float:
+    def cost(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> float:
         """CPU seconds that trying a setup may take, told by its own training; what was trained already costs nothing."""
         if not self.own.losses:
             return 0.0
+        return self.own.seconds * self._new_steps(setup, seeds) / len(self.own.losses)
+
+    def affords(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> bool:
+        """Whether a setup can be tried with what is left."""
+        enough = self.spent_steps + self._new_steps(setup, seeds) <= self.most_steps
+        return enough and self.left > 0 and self.cost(setup, seeds=seeds) <= self.left
+
+    def _new_steps(self, setup: Setup, seeds: tuple[int, ...]) -> int:
         num_steps = self._steps_of(setup)
-        new = sum((id(setup), seed, num_steps) not in self._courses for seed in SEEDS)
-        return self.own.seconds * new * num_steps / len(self.own.losses)
+        return num_steps * sum((id(setup), seed, num_steps) not in self._courses for seed in seeds)
 
     def mended(self, remedy: Remedy) -> Setup:
         """The setup with a remedy applied; the same one each time."""
@@ -189,6 +214,7 @@ class Bench:
         own = self.own
         per_step = own.seconds / max(len(own.losses), 1)
         most_steps = max(FEWEST, min(MOST_STEPS, int(LONGEST / max(per_step, 1e-6))))
+        most_steps = max(1, int(min(most_steps, self.most_steps / 6)))
         some = self.some.take(torch.linspace(0, len(self.some) - 1, min(len(self.some), MOST_ROWS)).long())
         fit = fit_one_batch(self.setup, some, self.task, most_steps=most_steps)
         self.spent_steps += fit.num_steps

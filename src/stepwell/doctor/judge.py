@@ -109,10 +109,10 @@ def _trial(bench: Bench, item: Suspicion) -> Tried | None:
     except Exception:
         logger.debug("the remedy %s can't be applied to this setup", item.remedy.text, exc_info=True)
         return None
-    if bench.cost(mended) > bench.left:
+    if not bench.affords(mended):
         return None
     tried = bench.tried(mended, measure=item.measure)
-    if _undecided(tried) and item.weight > LAST_RESORT:
+    if _undecided(tried) and item.weight > LAST_RESORT and bench.affords(mended, seeds=(len(SEEDS),)):
         tried = bench.tried(mended, measure=item.measure, seeds=(*SEEDS, len(SEEDS)))
     return tried
 

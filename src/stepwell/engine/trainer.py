@@ -344,15 +344,15 @@ class Trainer:
         saver = self.saver
         try:
             yield
+            if saver is not None:
+                saver.close()
+                saver.tell()
         except BaseException:
             if saver is not None:
                 saver.close()
-                with suppress(TrainingStopped):  # what happened first is what is told
+                with suppress(TrainingStopped, RunFolderError):  # what happened first is what is told
                     saver.tell()
             raise
-        if saver is not None:
-            saver.close()
-            saver.tell()
 
     def state_dict(self) -> dict[str, Any]:
         state = {

@@ -113,6 +113,25 @@ def test_a_checkpoint_that_fails_is_told_and_the_third_in_a_row_ends_the_run(tmp
     assert steps(tmp_path) == []
 
 
+def test_what_the_log_refuses_to_take_is_told_again(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    refusals = [RunFolderError("the disk is read-only", expected="a disk", fix="Mount it again")]
+
+    def record(kind: str, step: int, **detail: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        told.append((kind, step))
+
+    saver = Saver(tmp_path, record=record)
+    saver.start(state(1), step=1)
+    saver.wait()
+    with pytest.raises(RunFolderError, match="read-only"):
+        saver.tell()
+    saver.close()
+    saver.tell()
+    assert told == [("saved", 1)]
+
+
 def test_a_fault_in_the_thread_does_not_pass_in_silence(tmp_path: Path) -> None:
     def broken() -> None:
         raise ZeroDivisionError("oops")

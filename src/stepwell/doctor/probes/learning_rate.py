@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stepwell.doctor.bench import Bench
+from stepwell.doctor.bench import SEEDS, Bench
 from stepwell.doctor.findings import Remedy, Suspicion
 
 MOVES = 1e-3  # of the weights' norm a step: that is no low rate (the usual figure: Karpathy, CS231n notes)
@@ -35,7 +35,7 @@ def best_of(bench: Bench, factors: tuple[float, ...]) -> float:
     """The factor with the most skill, 1 if none has more than the setup's own rate; larger changes only while they help."""
     best, most = 1.0, bench.own.skill()
     for factor in factors:
-        if bench.left <= 0:
+        if not bench.affords(bench.with_rate(factor), seeds=SEEDS[:1]):
             break
         skill = bench.course(bench.with_rate(factor)).skill()
         if skill > most + NEAR:

@@ -16,14 +16,14 @@ from stepwell.core.randomness import seeded_defaults
 from stepwell.doctor.bench import SEEDS, Bench
 from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.rows import tensors
-from stepwell.doctor.trials import index_batches, train
+from stepwell.doctor.trials import index_batches
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
     step = bench.own.nonfinite
     if step is None:
         return
-    before = train(bench.setup, step - 1, task=bench.task, seed=SEEDS[0], num_looks=1).setup
+    before = bench.run(bench.setup, step - 1, seed=SEEDS[0]).setup
     batches = index_batches(bench.setup, SEEDS[0])
     rows = [next(batches) for _ in range(step)][-1]
     batch = before.train.take(rows)

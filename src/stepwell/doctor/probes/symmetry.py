@@ -17,7 +17,6 @@ from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.probes.held import held_tensors
 from stepwell.doctor.remedies.modules import drawn_anew
-from stepwell.doctor.trials import train
 
 STEPS = 3
 
@@ -29,8 +28,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     alike = [name for name, part in _weights(setup.model) if _same_rows(part) and (theirs is None or id(part) in theirs)]
     if not alike:
         return
-    course = train(setup, STEPS, task=bench.task, num_looks=1)
-    bench.spent_steps += len(course.losses)
+    course = bench.run(setup, STEPS)
     if course.failed:
         return
     after = dict(course.model.named_parameters())

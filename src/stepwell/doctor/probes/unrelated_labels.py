@@ -18,7 +18,6 @@ from torch import Tensor
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.probes.misaligned_labels import NONE, agreement
-from stepwell.doctor.trials import train
 
 BY_HEART = 0.8
 FEWEST_ROWS = 100
@@ -67,4 +66,4 @@ def _skill_among_validation(bench: Bench) -> float:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     cut = int(0.7 * len(rows))
     setup = bench.setup.change(train=rows.take(order[:cut]), val=rows.take(order[cut:]))
-    return train(setup, bench.trial_steps, task=bench.task, num_looks=1).skill()
+    return bench.run(setup, bench.trial_steps).skill()

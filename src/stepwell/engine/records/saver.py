@@ -129,11 +129,13 @@ class Saver:
             TrainingStopped: three in a row could not be saved.
         """
         while self._outcomes:
-            outcome = self._outcomes.pop(0)
+            outcome = self._outcomes[0]
             if isinstance(outcome, Saved):
                 self._failed = 0
                 self._event("saved", outcome.step, checkpoint=outcome.path.name, sha256=outcome.sha256)
+                self._outcomes.pop(0)  # only now: where the log refuses the line, it is told again at the end
                 continue
+            self._outcomes.pop(0)
             self._failed += 1
             logger.warning("the checkpoint of step %d was not saved: %s", outcome.step, outcome.error)
             with suppress(RunFolderError):  # the same full disk
