@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from stepwell.core.errors import DataError, JobError
+from stepwell.doctor.bench import Budget
 from stepwell.doctor.diagnose import Diagnosis, diagnose
 
 
@@ -283,3 +284,18 @@ def test_the_verdict_on_a_short_training_does_not_depend_on_how_fast_the_machine
         monkeypatch.setattr(time, "process_time", lambda factor=factor: factor * clock())
         verdicts.append([[finding.id for finding in _diagnosed(_net(), **copy.deepcopy(given)).findings] for given in setups])
     assert verdicts[0] == verdicts[1]
+
+
+@pytest.mark.parametrize("epochs", [2_000, 40_000])
+def test_of_a_long_training_at_most_two_in_a_hundred_steps_are_spent_and_that_is_told(epochs: int) -> None:
+    cost = Budget(long_steps=6_000) if epochs == 2_000 else Budget()
+    found = _diagnosed(_net(), optimizer={"name": "adam", "lr": 30.0}, epochs=epochs, cost=cost)
+    assert found.num_steps <= 0.02 * 3 * epochs
+    assert not found.whole
+    assert f"of {3 * epochs:,} steps: what shows later isn't found" in str(found)
+
+
+def test_a_training_that_was_tried_whole_says_nothing_of_a_beginning() -> None:
+    found = _diagnosed(_net())
+    assert found.whole
+    assert "what shows later" not in str(found)

@@ -29,8 +29,8 @@ class _Bench:
         assert remedy.change is not None
         return remedy.change(self.setup)  # type: ignore[arg-type]
 
-    def cost(self, mended: Any) -> float:
-        return 0.5
+    def affords(self, mended: Any, **given: Any) -> bool:
+        return self.left >= 0.5
 
     def tried(self, mended: Any, **given: Any) -> Tried:
         self.asked.append(mended)

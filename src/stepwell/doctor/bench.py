@@ -80,7 +80,9 @@ class Bench:
     @cached_property
     def _probe(self) -> Course:
         """A few steps, which tell what one costs."""
-        return self.run(self.setup, min(self.setup.num_steps, PROBE_STEPS))
+        course = train(self.setup, min(self.setup.num_steps, PROBE_STEPS), task=self.task, num_looks=1)
+        self.spent_steps += len(course.losses)
+        return course
 
     @cached_property
     def val(self) -> Rows:
@@ -157,7 +159,8 @@ class Bench:
         return self._courses[key]
 
     def run(self, setup: Setup, num_steps: int, *, seed: int = 0, num_looks: int = 1) -> Course:
-        """Train a copy, and count its steps; nothing is remembered."""
+        """Train a copy, for no more steps than are left, and count them; nothing is remembered."""
+        num_steps = int(min(num_steps, max(0.0, self.most_steps - self.spent_steps)))
         course = train(setup, num_steps, task=self.task, seed=seed, num_looks=num_looks)
         self.spent_steps += len(course.losses)
         return course

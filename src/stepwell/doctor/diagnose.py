@@ -37,6 +37,9 @@ class Diagnosis:
         suspicions: all that was thought of; findings are what is left of them.
         notes: what of a job was left out.
         advice: of a setup that nothing is wrong with, what may be tried next; notes, never alarms.
+
+    Further `healthy`; `whole`, whether trials ran the whole training and not only its beginning; `num_steps` and CPU `seconds`
+    that it cost.
     """
 
     setup: Setup
@@ -46,11 +49,13 @@ class Diagnosis:
     suspicions: list[Suspicion] = field(default_factory=list, repr=False)
     notes: list[str] = field(default_factory=list)
     advice: list[Finding] = field(default_factory=list)
+    whole: bool = field(default=True, init=False)
     num_steps: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        # What it cost: optimizer steps of all trials, and CPU seconds. What is asked of the bench later isn't part of it.
+        # What is asked of the bench later isn't part of what it cost.
+        self.whole = "run" not in self.asked or self.bench.complete
         self.num_steps, self.seconds = self.bench.spent_steps, self.bench.spent
 
     @property

@@ -104,7 +104,7 @@ def _write(path: Path, text: str) -> Path:
 def _header(findings: Sequence[Finding]) -> Html:
     told = [finding for finding in findings if finding.severity != "note"]
     mood = "good" if not told else "bad" if told[0].severity == "blocker" else "warn"
-    badge = "healthy" if not told else "nothing is learnt" if mood == "bad" else "could do better"
+    badge = "healthy" if not told else "nothing is learnt" if mood == "bad" else "something is wrong"
     return tag("header", tag("h1", "Diagnosis"), tag("span", badge, class_=f"badge {mood}"), tag("p", verdict(findings)))
 
 
@@ -112,6 +112,8 @@ def _tiles(diagnosis: Diagnosis) -> Html:
     setup, first = diagnosis.setup, next((one for one in diagnosis.findings if one.severity != "note"), None)
     num_parameters = sum(part.numel() for part in setup.model.parameters())
     planned = f"{amount(setup.epochs, 'epoch')} of {amount(setup.steps_per_epoch, 'step')}, batches of {setup.batch_size}"
+    if not diagnosis.whole:
+        planned += f"; of these the first {diagnosis.bench.trial_steps:,} were tried"
     tiles = [
         ("first finding", first.id if first else "none", f"confidence {first.confidence:.0%}" if first else "nothing is wrong"),
         ("training rows", f"{setup.train.num_there:,}", f"{num_parameters:,} parameters"),

@@ -42,10 +42,17 @@ def text_of(diagnosis: Diagnosis) -> str:
     """All of a diagnosis as lines of at most 100 letters."""
     asked = ", ".join(STAGE_WORDS.get(name, name) for name in diagnosis.asked)
     cost = f"asked: {asked}; {amount(diagnosis.num_steps, 'step')} of trials, {diagnosis.seconds:.1f} s"
+    part = "" if diagnosis.whole else beginning_text(diagnosis)
     left_out = f"left out of the job: {', '.join(diagnosis.notes)}" if diagnosis.notes else ""
     advice = [_wrapped(f"advice    {advice_text(one)}", indent=10) for one in diagnosis.advice]
-    last = "\n".join(_wrapped(line) for line in (cost, left_out) if line)
+    last = "\n".join(_wrapped(line) for line in (cost, part, left_out) if line)
     return "\n\n".join([findings_text(diagnosis.findings), *(["\n".join(advice)] if advice else []), last])
+
+
+def beginning_text(diagnosis: Diagnosis) -> str:
+    """How much of a long training was tried."""
+    setup, bench = diagnosis.setup, diagnosis.bench
+    return f"trials ran the first {bench.trial_steps:,} of {amount(setup.num_steps, 'step')}: what shows later isn't found"
 
 
 def advice_text(finding: Finding) -> str:
@@ -104,6 +111,7 @@ def mapping_of(diagnosis: Diagnosis, repair: Repair | None = None) -> dict[str, 
         "advice": [finding_mapping(finding) for finding in diagnosis.advice],
         "asked": diagnosis.asked,
         "num_steps": diagnosis.num_steps,
+        "whole": diagnosis.whole,
         "seconds": round(diagnosis.seconds, 3),
         "left_out": diagnosis.notes,
     }
