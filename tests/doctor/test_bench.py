@@ -121,9 +121,9 @@ def test_a_remedy_that_is_worse_with_the_first_seed_is_not_asked_again() -> None
 def test_the_cost_of_a_trial_is_told_by_the_steps_not_yet_trained_and_what_is_spent_is_not_left() -> None:
     bench = Bench(_made(), Budget(seconds=0.0))
     assert bench.left == 0.0
-    bench.__dict__["own"] = replace(bench.own, seconds=2.0)
-    assert bench.cost(bench.setup) == 2.0  # the second seed; the first was trained
+    bench.__dict__["own"] = replace(bench.own, seconds=2.0, stepping=2.0)
+    assert bench.cost(bench.setup) == pytest.approx(2.0)  # the second seed; the first was trained
     longer = bench.setup.change(epochs=6)
-    assert bench.cost(longer) == 8.0  # twice the steps, two seeds
+    assert bench.cost(longer) == pytest.approx(8.0)  # twice the steps, two seeds
     bench.course(longer)
-    assert bench.cost(longer) == 4.0
+    assert bench.cost(longer) == pytest.approx(4.0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stepwell.doctor.findings import Remedy, Suspicion, Tried
-from stepwell.doctor.judge import MOST_RIVALS, helps, judged
+from stepwell.doctor.judge import MOST_RIVALS, helps, judged, try_first
 
 
 def _tried(before: tuple[float, ...], after: tuple[float, ...]) -> Tried:
@@ -114,6 +114,19 @@ def test_a_last_resort_is_not_tried_where_something_helped() -> None:
     bench = _Bench({"cause": 0.70, "wider": 0.95})
     assert _ids(bench, _item("cause", weight=0.6), _item("wider", weight=0.2)) == ["cause"]
     assert _ids(_Bench({"wider": 0.95}), _item("cause", weight=0.6), _item("wider", weight=0.2)) == ["wider"]
+
+
+def test_what_was_measured_comes_before_a_last_resort_that_helped() -> None:
+    measured = _item("measured", weight=0.75, proof="mechanism")
+    assert _ids(_Bench({"wider": 0.95}), measured, _item("wider", weight=0.2)) == ["measured", "wider"]
+
+
+def test_the_weightiest_are_tried_first_until_nothing_is_left_to_gain() -> None:
+    items = [_item(name, weight=weight) for name, weight in (("a", 0.71), ("b", 0.9), ("c", 0.8), ("rate", 0.6))]
+    for after, asked in (({"c": 0.99}, ["b", "c"]), ({}, ["b", "c", "a"])):
+        bench = _Bench(after)
+        try_first(bench, [*items, _item("author", weight=0.95, change=False)])  # type: ignore[arg-type]
+        assert bench.asked == asked
 
 
 def test_what_was_measured_and_has_no_remedy_is_told_only_if_no_other_helped() -> None:

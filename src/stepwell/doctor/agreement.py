@@ -34,11 +34,14 @@ class Smoothers:
     """Guesses of each row's target as weighted means of other rows' targets.
 
     Args:
-        rows: the first `MOST_ROWS` are taken; their order matters to shifts.
+        rows: the first `MOST_ROWS` are taken, for their order matters to shifts; of sorted rows as many from all over.
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.rows = rows.take(slice(0, MOST_ROWS)) if len(rows) > MOST_ROWS else rows
+        self.rows = rows
+        if len(rows) > MOST_ROWS:
+            first = rows.take(slice(0, MOST_ROWS))
+            self.rows = first if _alike(first.targets, rows.targets) else rows.take(_spread(len(rows)))
         raw = columns_of(self.rows.inputs)
         self.matrices = [] if raw is None else _matrices(raw, _free_of_place(self.rows))
 
@@ -59,6 +62,20 @@ class Smoothers:
                 if z > best[place].z:
                     best[place] = Agreement(z, share)
         return best
+
+
+def _spread(num_rows: int) -> Tensor:
+    return torch.linspace(0, num_rows - 1, MOST_ROWS).long()
+
+
+def _alike(some: object, targets: object) -> bool:
+    """Whether some of the targets have about the mean and the spread of all."""
+    if not isinstance(some, Tensor) or not isinstance(targets, Tensor):
+        return True
+    part, whole = (one.reshape(len(one), -1).double() for one in (some, targets))
+    spread = whole.std(0, correction=0)
+    near = (part.mean(0) - whole.mean(0)).abs() <= spread
+    return bool((near & (part.std(0, correction=0) >= 0.3 * spread)).all())
 
 
 def wanted_of(targets: Tensor, task: Task) -> Tensor:

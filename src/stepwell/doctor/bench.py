@@ -37,7 +37,7 @@ class Budget:
             `seconds` are less than this share of its time.
     """
 
-    seconds: float = 12.0
+    seconds: float = 15.0
     share: float = 0.02
     long_steps: int = 100_000
 
@@ -73,8 +73,7 @@ class Bench:
     def most_steps(self) -> float:
         """Steps that all trials together may take: infinite unless the training is long."""
         planned, budget = self.setup.num_steps, self.budget
-        step = self._probe.seconds / max(len(self._probe.losses), 1)
-        long = planned >= budget.long_steps or planned * step > budget.seconds / budget.share > 0
+        long = planned >= budget.long_steps or planned * self._probe.step_seconds > budget.seconds / budget.share > 0
         return budget.share * planned if long else math.inf
 
     @cached_property
@@ -133,7 +132,8 @@ class Bench:
             planned = max(int(self.most_steps / 12), min(FEWEST, int(self.most_steps / 4)), 1)
         if probe.failed or not probe.losses:
             return min(planned, 300)
-        return max(min(planned, FEWEST), min(planned, int(LONGEST * len(probe.losses) / max(probe.seconds, 1e-6))))
+        stepping = LONGEST - (OWN_LOOKS + 1) * probe.look_seconds
+        return max(min(planned, FEWEST), min(planned, int(stepping / max(probe.step_seconds, 1e-6))))
 
     @cached_property
     def own(self) -> Course:
@@ -170,18 +170,19 @@ class Bench:
 
     def cost(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> float:
         """CPU seconds that trying a setup may take, told by its own training; what was trained already costs nothing."""
-        if not self.own.losses:
-            return 0.0
-        return self.own.seconds * self._new_steps(setup, seeds) / len(self.own.losses)
+        courses = self._new_courses(setup, seeds)
+        return courses * (self._steps_of(setup) * self.own.step_seconds + (TRIAL_LOOKS + 1) * self.own.look_seconds)
 
     def affords(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> bool:
         """Whether a setup can be tried with what is left."""
-        enough = self.spent_steps + self._new_steps(setup, seeds) <= self.most_steps
+        num_new = self._new_courses(setup, seeds)
+        if num_new == 0:
+            return True
+        enough = self.spent_steps + self._steps_of(setup) * num_new <= self.most_steps
         return enough and self.left > 0 and self.cost(setup, seeds=seeds) <= self.left
 
-    def _new_steps(self, setup: Setup, seeds: tuple[int, ...]) -> int:
-        num_steps = self._steps_of(setup)
-        return num_steps * sum((id(setup), seed, num_steps) not in self._courses for seed in seeds)
+    def _new_courses(self, setup: Setup, seeds: tuple[int, ...]) -> int:
+        return sum((id(setup), seed, self._steps_of(setup)) not in self._courses for seed in seeds)
 
     def mended(self, remedy: Remedy) -> Setup:
         """The setup with a remedy applied; the same one each time."""
@@ -214,9 +215,7 @@ class Bench:
     @cached_property
     def one_batch(self) -> BatchFit:
         """Whether a few rows alone can be learnt by heart, spread over the training rows; in fewer steps where they are slow."""
-        own = self.own
-        per_step = own.seconds / max(len(own.losses), 1)
-        most_steps = max(FEWEST, min(MOST_STEPS, int(LONGEST / max(per_step, 1e-6))))
+        most_steps = max(FEWEST, min(MOST_STEPS, int(LONGEST / max(self.own.step_seconds, 1e-6))))
         most_steps = max(1, int(min(most_steps, self.most_steps / 6)))
         some = self.some.take(torch.linspace(0, len(self.some) - 1, min(len(self.some), MOST_ROWS)).long())
         fit = fit_one_batch(self.setup, some, self.task, most_steps=most_steps)

@@ -17,7 +17,7 @@ Key = tuple[str, int]
 """A call: its function's name, and how many of that name came before it."""
 Handler = Callable[[Key, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
-_WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "bilinear")
+WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "bilinear")
 _QUIET = ("__get__", "__set__", "dim", "size", "numel", "is_floating_point", "stride", "__len__")
 
 
@@ -77,7 +77,7 @@ def calls_of(model: nn.Module, inputs: Any, *, handler: Handler = plain) -> tupl
         output = handler(key, func, args, kwargs)
         settings = {name: value for name, value in kwargs.items() if not isinstance(value, Tensor)}
         trained = any(isinstance(part, nn.Parameter) for part in given)
-        seen.append(Call(key, given, output, trained or key[0] in _WEIGHTED, args, settings))
+        seen.append(Call(key, given, output, trained or key[0] in WEIGHTED, args, settings))
         return output
 
     with Handled(record):

@@ -21,10 +21,12 @@ class Stage:
     Args:
         name: "data", "static", "start", "fit", "run".
         probes: names of files in `doctor/probes`, each of which has a function `probe`.
+        trains: whether they train, which is left out once something is certain: what they find is never more than likely.
     """
 
     name: str
     probes: tuple[str, ...]
+    trains: bool = False
 
 
 # Seed 002 section 7.8.5, refined: what is certain and cheap comes first, what needs a training last.
@@ -39,6 +41,7 @@ STAGES: tuple[Stage, ...] = (
             "batch_statistics",
             "misaligned_labels",
             "leakage",
+            "told_column",
             "split_shift",
             "row_order",
             "input_scale",
@@ -56,13 +59,14 @@ STAGES: tuple[Stage, ...] = (
             *("first_weights", "straight", "units"),
         ),
     ),
-    Stage("fit", ("one_batch",)),
+    Stage("fit", ("one_batch",), trains=True),
     Stage(
         "run",
         (
             *("momentum", "weight_decay", "dropout", "gradient_flow", "learning_rate", "epochs", "unstable_gradient"),
             *("nonfinite_step", "overfitting", "class_imbalance", "unrelated_labels", "capacity", "underfitting"),
         ),
+        trains=True,
     ),
 )
 

@@ -16,7 +16,7 @@ from stepwell.doctor.advice import Advice, advised
 from stepwell.doctor.bench import SEEDS, Bench, Budget
 from stepwell.doctor.checklist import STAGES, suspicions
 from stepwell.doctor.findings import Finding, Suspicion
-from stepwell.doctor.judge import judged
+from stepwell.doctor.judge import judged, try_first
 from stepwell.doctor.setup import Setup, setup_of
 from stepwell.doctor.undisturbed import undisturbed
 
@@ -179,10 +179,13 @@ def examined(setup: Setup, budget: Budget | None = None, *, notes: Sequence[str]
     with undisturbed(setup):
         bench = Bench(setup, budget)
         for stage in STAGES:
+            certain = [item for item in found if item.proof == "certain"]
+            if any(item.blocks for item in certain) or (certain and stage.trains):
+                break
+            if stage.trains:
+                try_first(bench, found)
             asked.append(stage.name)
             found += suspicions(bench, stage)
-            if any(item.blocks and item.proof == "certain" for item in found):
-                break
         findings = judged(bench, found)
         works = all(finding.severity == "note" for finding in findings)
         return Diagnosis(setup, findings, asked, bench, found, list(notes), advised(bench, advice) if works else [])

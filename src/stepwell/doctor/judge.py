@@ -18,6 +18,7 @@ LEAST_SHARE = 0.1  # of what is missing to a perfect skill
 FAIRLY = 0.4  # of a gain: a cause that brings so much by itself is the root
 NEARLY = 0.8  # of the best gain: such a remedy helps about as much
 MOST_TOLD = 2
+MOST_FIRST = 3  # remedies that are tried before the run's own questions
 MOST_RIVALS = 2  # remedies that are tried beside one that leaves nothing to gain
 SPECIFIC = 0.7  # weight, from which on a suspicion is one of this setup alone
 MEASURED = 0.6  # weight of what is told beside a last resort
@@ -71,9 +72,20 @@ def judged(bench: Bench, found: Iterable[Suspicion]) -> list[Finding]:
         told: list[tuple[Suspicion, Tried | None]] = [pair for pair in kept if pair[1].gain >= NEARLY * most]
         if all(item.weight <= LAST_RESORT for item, _ in told):
             told += [(item, None) for item in failed if item.proof == "mechanism" and item.weight >= MEASURED][:1]
-            return _without_explained(told, first=told[0][0].id)[:MOST_TOLD]
         return _without_explained(told)[:MOST_TOLD]
     return _without_explained([(item, None) for item in ordered if item.proof == "mechanism" and item.remedy.change is None])
+
+
+def try_first(bench: Bench, found: Iterable[Suspicion]) -> None:
+    """Try the weightiest remedies found so far, until one leaves nothing to gain.
+
+    Further questions would use up what may be spent; what was trained is remembered.
+    """
+    likely = [item for item in found if item.weight >= SPECIFIC and item.remedy.change is not None]
+    for item in sorted(likely, key=lambda item: -item.weight)[:MOST_FIRST]:
+        tried = _trial(bench, item)
+        if tried is not None and helps(tried) and _nothing_left(bench, tried):
+            break
 
 
 def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspicion, Tried]], list[Suspicion]]:
@@ -82,11 +94,7 @@ def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspi
     failed: list[Suspicion] = []
     rivals = MOST_RIVALS
     for item in ordered:
-        if (
-            item.remedy.change is None
-            or any(item.id == one.id or item.id in one.explains for one, _ in helped)
-            or bench.left <= 0
-        ):
+        if item.remedy.change is None or any(item.id == one.id or item.id in one.explains for one, _ in helped):
             continue
         if (helped and item.weight <= LAST_RESORT) or rivals == 0:
             break
@@ -136,11 +144,11 @@ def _nothing_left(bench: Bench, tried: Tried) -> bool:
     return skill >= attainable - LEAST_GAIN and (bench.reference is not None or skill >= WELL)
 
 
-def _without_explained(pairs: Sequence[tuple[Suspicion, Tried | None]], *, first: str = "") -> list[Finding]:
-    """Findings, weightiest first (but `first` before all), without what one before them explains."""
+def _without_explained(pairs: Sequence[tuple[Suspicion, Tried | None]]) -> list[Finding]:
+    """Findings, weightiest first, without what one before them explains."""
     told: list[tuple[Suspicion, Tried | None]] = []
     explained: set[str] = set()
-    for item, tried in sorted(pairs, key=lambda pair: (pair[0].id != first, -pair[0].weight)):
+    for item, tried in sorted(pairs, key=lambda pair: -pair[0].weight):
         if item.id not in explained and all(item.id != one.id for one, _ in told):
             told.append((item, tried))
             explained |= set(item.explains)

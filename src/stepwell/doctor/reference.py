@@ -18,6 +18,7 @@ from stepwell.doctor.task import Task
 MOST_COLUMNS = 1024
 NUM_FEATURES = 384
 NEIGHBOURS = 7
+ABOUT = 0.9  # of the most common class's rows: classes dealt evenly on purpose
 RIDGES = (1e-3, 1e-1, 1.0, 10.0)
 
 
@@ -26,7 +27,8 @@ class Reference:
     """Validation skill of each method: accuracy or R2, as `Task.skill`.
 
     Args:
-        trivial: always the same answer.
+        trivial: always the same answer, the best one.
+        common: always the training rows' most common answer.
         linear, neighbours, features: of the methods; 0 where a method can't be applied.
     """
 
@@ -34,10 +36,12 @@ class Reference:
     linear: float
     neighbours: float
     features: float
+    common: float
 
     @property
     def best(self) -> float:
-        return max(self.trivial, self.linear, self.neighbours, self.features)
+        """What training rows are known to tell; the best constant answer needn't be told, where they have other shares."""
+        return max(self.common, self.linear, self.neighbours, self.features)
 
 
 def columns_of(inputs: Any, *, vocabulary: int | None = None) -> Tensor | None:
@@ -88,7 +92,19 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
     linear = max(judged(outputs) for outputs in _ridges(x, wanted, x_val))
     features = max(judged(outputs) for outputs in _ridges(_rectified(x), wanted, _rectified(x_val)))
     near = torch.cdist(x_val, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
-    return Reference(task.trivial(truth), linear, judged(wanted[near].mean(1)), features)
+    common = _common(train.targets, truth, task)
+    return Reference(task.trivial(truth), linear, judged(wanted[near].mean(1)), features, common)
+
+
+def _common(targets: Tensor, truth: Any, task: Task) -> float:
+    """Validation skill of always saying what is most common in training; the mean of several that are about as common."""
+    if not task.categorical:
+        return 0.0
+    known, labels = task.labels(targets), task.labels(truth)
+    known, labels = known[known >= 0], labels[labels >= 0]
+    counts = torch.bincount(known)
+    most = (counts >= ABOUT * counts.max()).nonzero().squeeze(1) if len(counts) else counts
+    return float(torch.stack([(labels == one).double().mean() for one in most]).mean()) if len(most) and len(labels) else 0.0
 
 
 def _wanted(targets: Tensor, task: Task) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from stepwell.core.catalog import discover, lookup
 from stepwell.core.errors import JobError
-from stepwell.doctor.rows import Rows, rows_of
+from stepwell.doctor.rows import Rows, rows_of, tensors
 
 Loss = Callable[[Any, Any], Tensor]
 _KINDS: dict[str, Callable[..., Optimizer]] = {
@@ -93,7 +93,7 @@ class Setup:
     def copied(self) -> Setup:
         """A copy whose model (what the optimizer holds of it, and a loss that is a module or a method too) may be trained."""
         settings = {key: value for key, value in self.optimizer.items() if key != "params"}
-        memo: dict[int, Any] = {}
+        memo = leaves(self.model)
         model, held = copy.deepcopy((self.model, self.optimizer.get("params")), memo)
         try:
             loss = copy.deepcopy(self.loss, memo)
@@ -121,6 +121,13 @@ class Setup:
             "epochs": self.epochs,
             "shuffle": self.shuffle,
         }
+
+
+def leaves(model: nn.Module) -> dict[int, Any]:
+    """For `copy.deepcopy`, which refuses them: tensors among a model's attributes that were computed from others, as tensors of
+    their own."""
+    found = (part for module in model.modules() for part in tensors(dict(vars(module))) if not part.is_leaf)
+    return {id(part): part.detach().clone().requires_grad_(part.requires_grad) for part in found}
 
 
 def _known(name: Any) -> bool:
@@ -166,12 +173,12 @@ def setup_of(
     if not isinstance(model, nn.Module):
         raise JobError(f"model is a {type(model).__name__}", expected="a torch.nn.Module", fix="Give the module itself")
     try:
-        copy.deepcopy(model)
+        copy.deepcopy(model, leaves(model))
     except Exception as error:
         raise JobError(
             f"the model can't be copied: {type(error).__name__}: {str(error)[:200]}",
             expected="a model that copy.deepcopy can copy: trials are made on copies, yours stays as it is",
-            fix="Keep open files, generators and tensors that were computed from weights out of the module's attributes",
+            fix="Keep open files, locks and generators out of the module's attributes",
         ) from error
     for name, number in (("batch_size", batch_size), ("epochs", epochs)):
         if not isinstance(number, int) or number < 1:

@@ -53,7 +53,7 @@ class Course:
         update_ratios: parameter name -> norm of a step's change over the norm of the values, at the steps looked at.
         nonfinite: the step (from 1) whose loss was not finite, or None.
         crash: what a step raised, or None; `crash_step` is that step.
-        seconds: of the process on the CPU.
+        seconds: of the process on the CPU; `stepping` of them went into steps, the rest into looks.
     """
 
     setup: Setup
@@ -65,10 +65,21 @@ class Course:
     crash: Exception | None = None
     crash_step: int | None = None
     seconds: float = 0.0
+    stepping: float = 0.0
 
     @property
     def model(self) -> nn.Module:
         return self.setup.model
+
+    @property
+    def step_seconds(self) -> float:
+        """Of one step."""
+        return self.stepping / max(len(self.losses), 1)
+
+    @property
+    def look_seconds(self) -> float:
+        """Of one look, and of what goes with it."""
+        return max(0.0, self.seconds - self.stepping) / max(len(self.looks), 1)
 
     @property
     def last(self) -> Look:
@@ -155,7 +166,9 @@ def _run(course: Course, num_steps: int, task: Task, seed: int, num_looks: int) 
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate if setup.schedule is None else rate * setup.schedule((step - 1) / setup.num_steps)
         before = {name: part.detach().clone() for name, part in weights.items()} if step in watched else {}
+        started = time.process_time()
         loss, grad_norm = take_step(setup, optimizer, setup.train.take(next(batches)))
+        course.stepping += time.process_time() - started
         course.losses.append(loss)
         course.grad_norms.append(grad_norm)
         if not math.isfinite(loss):

@@ -69,3 +69,11 @@ def test_straight_through_zero_heads_unused_and_unheld_parts_are_healthy() -> No
     for bench in (bench_of(_Cut("straight"), signs()), bench_of(zero, signs()), bench_of(_Unused(), signs())):
         assert ids("detached", bench) == []
     assert ids("detached", bench_of(cut, signs(), optimizer=head)) == []
+
+
+def test_a_bias_so_low_that_no_row_activates_its_units_is_not_detached() -> None:
+    model = mlp(4, 8, 2)
+    with torch.no_grad():
+        model[0].bias.fill_(-3.2)  # type: ignore[union-attr,operator]
+    inputs, targets = signs()
+    assert ids("detached", bench_of(model, (inputs.clamp(-1, 1), targets))) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_setups import bench_of, ids, mlp, noise, said, signs
+from small_setups import bench_of, ids, law, mlp, noise, said, signs
 from torch import Tensor, nn
 
 from stepwell.doctor.probes.gradient_flow import Flow, flow_of
@@ -71,13 +71,19 @@ def test_what_a_long_sequence_began_with_is_forgotten_by_a_plain_recurrence_of_t
 def test_a_gradient_many_times_the_weight_explodes() -> None:
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
-        model.weight.fill_(0.01)
+        model.weight.fill_(0.001)
     bench = bench_of(model, (torch.ones(32, 1), torch.full((32, 1), 100.0)), loss=nn.MSELoss())
     found = said("gradient_flow", bench)
     assert {item.id for item in found} == {"exploding_gradient"}
-    assert found[0].evidence["gradient_over_weight"] == [pytest.approx(2 * (100 - 0.01) / 0.01, rel=1e-4)]
+    assert found[0].evidence["gradient_over_weight"] == [pytest.approx(2 * (100 - 0.001) / 0.001, rel=1e-4)]
 
 
 def test_usual_networks_let_gradients_through() -> None:
     for model in (mlp(4, 16, 16, 16, 2), _deep(nn.Tanh), _deep(nn.GELU)):
         assert ids("gradient_flow", bench_of(model, signs(), epochs=1)) == []
+
+
+def test_a_gradient_that_only_has_the_unit_of_its_targets_is_not_exploding() -> None:
+    inputs, targets = law()
+    given = {"loss": nn.MSELoss(), "optimizer": {"name": "adam", "lr": 1e-3}, "epochs": 1}
+    assert "exploding_gradient" not in ids("gradient_flow", bench_of(mlp(4, 8, 1), (inputs, 1e4 * targets), **given))

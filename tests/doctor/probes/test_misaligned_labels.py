@@ -87,3 +87,18 @@ def test_overlapping_windows_of_a_series_that_cannot_be_foretold_are_not_called_
     windows = noise(408).unfold(0, 9, 1)
     bench = bench_of(mlp(8, 8, 1), (windows[:, :8].clone(), windows[:, 8:].clone()), loss=nn.MSELoss())
     assert ids("misaligned_labels", bench) == []
+
+
+def test_a_table_sorted_by_its_classes_is_healthy() -> None:
+    inputs = noise(1200, 4)
+    labels = (inputs[:, 0] + 0.3 * inputs[:, 1] > 1.0).long()  # one in six: the first 800 rows have one class
+    order = labels.argsort(stable=True)
+    assert ids("misaligned_labels", bench_of(mlp(4, 8, 2), (inputs[order], labels[order]), signs(300, seed=1))) == []
+
+
+def test_a_table_sorted_by_its_targets_whose_rows_belong_elsewhere_is_found() -> None:
+    inputs = noise(1200, 4)
+    labels = (noise(1200, seed=5) > 1.0).long()
+    train = inputs, labels.sort().values
+    found = said("misaligned_labels", bench_of(mlp(4, 8, 2), train, signs(300, seed=1)))
+    assert [item.id for item in found] == ["labels_misaligned"]

@@ -45,3 +45,32 @@ def test_a_root_below_zero_is_found_at_the_step_where_it_comes() -> None:
 
 def test_a_finite_training_is_no_reason_to_speak() -> None:
     assert ids("nonfinite_step", bench_of(mlp(4, 8, 1), law(), loss=nn.MSELoss())) == []
+
+
+def _root(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum(1).sqrt().mean()
+
+
+def test_a_root_that_has_a_value_and_no_slope_is_the_losses() -> None:
+    model = nn.Linear(4, 1)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    bench = bench_of(model, (torch.zeros(64, 4), torch.zeros(64, 1)), loss=_root)
+    (found,) = said("nonfinite_step", bench)
+    assert (found.id, found.evidence) == ("unstable_loss", {"step": 1, "place": "loss"})
+
+
+def test_a_root_within_the_model_is_the_networks() -> None:
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+            nn.init.zeros_(self.layer.weight)
+            nn.init.zeros_(self.layer.bias)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.layer(inputs).square().sqrt()
+
+    (found,) = said("nonfinite_step", bench_of(Rooted(), law(), loss=nn.MSELoss()))
+    assert (found.id, found.evidence["place"]) == ("unstable_gradient", "layer.bias")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_setups import bench_of, ids, law, mlp, said, signs
+from small_setups import bench_of, ids, law, mlp, noise, said, signs
 from torch import Tensor, nn
 
 
@@ -77,3 +77,29 @@ def test_a_zero_head_and_a_norm_at_the_end_are_healthy() -> None:
 def _three() -> tuple[Tensor, Tensor]:
     inputs, _ = signs()
     return inputs, inputs[:, :3].argmax(1)
+
+
+def _several() -> tuple[Tensor, Tensor]:
+    inputs = noise(200, 4)
+    return inputs, (inputs[:, :3] > 0).float()
+
+
+def test_a_softmax_over_labels_that_may_be_true_together_is_wrong_and_a_sigmoid_after_it_was_mended() -> None:
+    bench = bench_of(nn.Sequential(mlp(4, 8, 3), nn.Softmax(1)), _several(), loss=nn.BCELoss())
+    (found,) = said("output_range", bench)
+    assert (found.id, found.proof, found.evidence["most_labels"]) == ("wrong_output_activation", "certain", 3.0)
+    assert found.remedy.change is not None
+    mended = found.remedy.change(bench.setup).model
+    inner = bench.setup.model[0]  # type: ignore[index]
+    torch.testing.assert_close(mended(bench.some.inputs), inner(bench.some.inputs).sigmoid())
+
+
+def test_a_softmax_before_a_loss_of_scores_of_several_labels_is_left_out() -> None:
+    bench = bench_of(nn.Sequential(mlp(4, 8, 3), nn.Softmax(1)), _several(), loss=nn.BCEWithLogitsLoss())
+    (found,) = said("output_range", bench)
+    assert found.remedy.change is not None
+    assert float(found.remedy.change(bench.setup).model(bench.some.inputs).min()) < 0
+
+
+def test_sigmoids_over_several_labels_are_healthy() -> None:
+    assert ids("output_range", bench_of(nn.Sequential(mlp(4, 8, 3), nn.Sigmoid()), _several(), loss=nn.BCELoss())) == []

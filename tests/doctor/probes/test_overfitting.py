@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from small_setups import Pair, bench_of, ids, mlp, noise, said, signs
 from torch import nn
 
@@ -45,3 +46,12 @@ def test_without_validation_rows_nothing_can_be_told() -> None:
 def test_a_loss_that_dropout_raises_in_training_is_no_gap() -> None:
     model = nn.Sequential(mlp(4, 32), nn.ReLU(), nn.Dropout(0.5), mlp(32, 2))
     assert ids("overfitting", bench_of(model, signs(), signs(seed=1), optimizer=ADAM, epochs=10)) == []
+
+
+def test_a_run_that_learnt_nothing_has_not_overfitted_where_validation_has_other_shares() -> None:
+    inputs = noise(200, 4)
+    train, val = (inputs, (noise(200, seed=3) > 0.5).long()), (inputs, (noise(200, seed=4) > -0.5).long())
+    setup = bench_of(mlp(4, 8, 2), train, val, optimizer={"name": "sgd", "lr": 1e-9})
+    with torch.no_grad():
+        setup.setup.model[-1].bias.copy_(torch.tensor([1.0, -1.0]))  # type: ignore[union-attr,operator,index]
+    assert ids("overfitting", setup) == []

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from small_setups import bench_of, ids, law, mlp, said, signs
+from small_setups import bench_of, ids, law, mlp, noise, said, signs
 from torch import Tensor, nn
 
 
@@ -79,3 +79,33 @@ def test_pooling_weights_over_rows_or_over_a_single_place_are_wrong_and_go_over_
 
 def test_a_regression_is_healthy() -> None:
     assert ids("softmax_twice", bench_of(mlp(4, 8, 1), law(), loss=nn.MSELoss())) == []
+
+
+class _Tagger(nn.Module):
+    """Log-chances of two tags at each of five places, over one dimension or the other."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim, self.layer = dim, nn.Linear(3, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs).log_softmax(self.dim)
+
+
+def _places() -> tuple[Tensor, Tensor]:
+    inputs = noise(60, 5, 3)
+    return inputs, (inputs[:, :, 0] > 0).long()
+
+
+def _nll(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.nll_loss(outputs.flatten(0, 1), targets.flatten())
+
+
+def test_log_chances_over_places_are_along_the_wrong_dimension_and_over_tags_after_it_was_mended() -> None:
+    bench = bench_of(_Tagger(1), _places(), loss=_nll)
+    (found,) = said("softmax_twice", bench)
+    assert (found.id, found.proof, found.evidence["dim"], found.evidence["class_dim"]) == ("softmax_wrong_dim", "certain", 1, 2)
+    assert found.remedy.change is not None
+    sums = found.remedy.change(bench.setup).model(bench.some.inputs).exp().sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert ids("softmax_twice", bench_of(_Tagger(-1), _places(), loss=_nll)) == []

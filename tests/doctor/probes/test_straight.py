@@ -35,3 +35,15 @@ def test_units_at_their_rails_arent_taken_for_straight() -> None:
     model = nn.Sequential(nn.Linear(2, 8), nn.Sigmoid(), nn.Linear(8, 2))
     nn.init.constant_(model[0].bias, 15.0)  # type: ignore[arg-type]
     assert ids("straight", bench_of(model, _corners(), _corners(200, seed=1))) == []
+
+
+def test_layers_with_batch_norms_between_them_are_straight_too() -> None:
+    model = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    (found,) = said("straight", bench_of(model, _corners(), _corners(200, seed=1)))
+    assert found.id == "missing_nonlinearity"
+
+
+def test_units_that_all_lie_on_one_side_for_inputs_far_from_zero_arent_taken_for_straight() -> None:
+    far, far_val = ((inputs + 1e4, targets) for inputs, targets in (_corners(), _corners(200, seed=1)))
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert ids("straight", bench_of(model, far, far_val)) == []

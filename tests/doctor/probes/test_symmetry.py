@@ -65,3 +65,15 @@ def test_an_lstm_of_equal_weights_keeps_one_kind_of_unit_for_each_gate() -> None
     (found,) = said("symmetry", bench_of(model, signs()))
     assert found.id == "symmetric_init"
     assert ids("symmetry", bench_of(_Reads(), signs())) == []
+
+
+def test_equal_weights_whose_gradients_cancel_are_alike_whatever_rounding_makes_of_them() -> None:
+    model = mlp(4, 16, 16, 3)
+    with torch.no_grad():
+        for part in model.parameters():
+            if part.dim() > 1:
+                part.fill_(1.0 / part.shape[1])
+    inputs, labels = signs()
+    train = inputs, labels + (inputs[:, 1] > 1).long()
+    (found,) = said("symmetry", bench_of(model, train, optimizer={"name": "rmsprop", "lr": 0.01}))
+    assert {"0.weight", "2.weight"} <= set(found.evidence["names"])  # type: ignore[arg-type]

@@ -71,3 +71,24 @@ def test_layers_that_are_registered_or_held_or_unused_are_healthy() -> None:
     held = [*model.parameters(), *layer.parameters()]
     assert ids("unregistered", bench_of(model, signs(), optimizer={"name": "sgd", "lr": 0.1, "params": held})) == []
     assert ids("unregistered", bench_of(mlp(4, 8, 2), signs())) == []
+
+
+def test_a_layer_that_each_forward_pass_makes_anew_is_found() -> None:
+    class Makes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.head(nn.Linear(4, 4)(inputs).relu())
+            return outputs
+
+    (found,) = said("unregistered", bench_of(Makes(), signs()))
+    assert (found.id, found.proof, found.evidence["shapes"]) == ("unregistered_params", "certain", [[4, 4]])
+
+
+def test_a_parameter_that_a_cast_has_turned_into_a_plain_tensor_is_found_on_a_copy() -> None:
+    model = _Uses(nn.Parameter(torch.randn(4, 4)) * 1.0, "tensor")
+    (found,) = said("unregistered", bench_of(model, signs()))
+    assert (found.id, found.proof, found.evidence["hidden"]) == ("unregistered_params", "certain", ["held"])
+    assert not model.held.is_leaf

@@ -2,9 +2,9 @@
 
 Rule: a trainable parameter whose gradient is missing or exactly 0 over a batch, while a nudge of it (1 % and 10 % of its norm)
 changes the outputs by more than 1e-4 of their spread. Gradients are those of a random mix of the outputs, so that the loss has
-no say. A dead unit or a branch behind a zero gain passes: nudges change nothing there. Certain where nothing can be tried;
-where the call that cuts is known (detach, no_grad, rounding), mending it must help. Source: torch.Tensor.detach; GitHub
-zhuangdizhu/FedGen#15.
+no say. A dead unit or a branch behind a zero gain passes: nudges change nothing there, or bring a gradient with the change.
+Certain where nothing can be tried; where the call that cuts is known (detach, no_grad, rounding), mending it must help.
+Source: torch.Tensor.detach; GitHub zhuangdizhu/FedGen#15.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _still(part: Tensor) -> bool:
 
 
 def _moves(model: torch.nn.Module, part: Tensor, inputs: object, outputs: object) -> bool:
-    """Whether outputs follow a nudge of this parameter."""
+    """Whether outputs follow a nudge of this parameter, and no gradient comes with it."""
     before = torch.cat([one.detach().flatten().float() for one in tensors(outputs)])
     spread = float(before.std()) + 1e-6 * float(before.abs().max()) + 1e-12
     draw = torch.Generator().manual_seed(0)
@@ -110,10 +110,22 @@ def _moves(model: torch.nn.Module, part: Tensor, inputs: object, outputs: object
             step = size * max(float(old.norm()), 1e-3 * old.numel() ** 0.5) / float(direction.norm())
             part.add_(step * direction)
             after = torch.cat([one.flatten().float() for one in tensors(model(inputs))])
+            moved = after.shape == before.shape and float((after - before).abs().max()) > 1e-4 * spread
+            reached = moved and _reached(model, part, inputs)
             part.copy_(old)
-            if after.shape == before.shape and float((after - before).abs().max()) > 1e-4 * spread:
-                return True
+            if moved:
+                return not reached
     return False
+
+
+def _reached(model: torch.nn.Module, part: Tensor, inputs: object) -> bool:
+    """Whether a gradient reaches a parameter where it is now: then it was only a unit that no row activated."""
+    with torch.enable_grad():
+        mixed = [(torch.randn(one.shape) * one).sum() for one in tensors(model(inputs)) if one.requires_grad]
+        if not mixed:
+            return False
+        slope = torch.autograd.grad(sum(mixed, torch.zeros(())), part, allow_unused=True)[0]
+    return slope is not None and bool(slope.any())
 
 
 def _culprits(calls: list[Call]) -> list[str]:

@@ -3,8 +3,9 @@
 Rule: of the untrained model, gradient norm, and gradient norm over weight norm, of each tensor with two dimensions or more.
 Vanishing: the smallest of the first half is less than a thousandth of the largest of the last half, of either; or the
 largest of all is less than a thousandth of a bias's; or the gradient in the first tenth of a sequence is less than a
-thousandth of that in the last tenth. Exploding: a gradient is more
-than 300 times its weights, or not finite. Remedies that must help: rectified units in place of units with rails, a norm
+thousandth of that in the last tenth. Exploding: a gradient is more than
+300 times its weights (of quantities after division by the targets' size: a loss in their unit isn't the network's fault), or not
+finite. Remedies that must help: rectified units in place of units with rails, a norm
 behind each layer, gates in place of a plain recurrence, weights drawn anew.
 Source: Hochreiter 1991; Pascanu, Mikolov & Bengio, ICML 2013, arXiv:1211.5063; ratios as in AutoTrainer (ICSE 2021), without
 its scale.
@@ -96,7 +97,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
                     "capacity_too_small",
                 ),
             )
-    if flow.most > EXPLODED or not torch.isfinite(torch.tensor(flow.most)):
+    if flow.most > EXPLODED * _unit(bench) or not torch.isfinite(torch.tensor(flow.most)):
         for remedy in (Remedy("Leave weights as their layers draw them", drawn_anew()), _norm()):
             yield Suspicion(
                 "exploding_gradient",
@@ -108,6 +109,14 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
                 weight=0.75,
                 explains=("lr_too_high", "unstable_gradient", "dead_relu", "saturated_activation", "underfitting"),
             )
+
+
+def _unit(bench: Bench) -> float:
+    """Size of the targets where they are quantities, 1 at least."""
+    targets = bench.some.targets
+    if bench.task.kind != "quantity" or not bool(torch.isfinite(targets).all()):
+        return 1.0
+    return max(1.0, float(targets.double().square().mean().sqrt()))
 
 
 def _against_vanishing(bench: Bench) -> Iterator[Remedy]:

@@ -3,8 +3,8 @@
 Rule: push what the last weights give by 1,000 times its scale to either side; outputs then show their whole range. If right
 outputs, cut to that range, cost more than 5 % of the way from right to the best constant, an activation at the end holds them
 back. Certain for quantities; of scores of classes only where that is more than 40 %, or where the cut turns the answer (a
-sigmoid's score is never below 0). Source: DeepFD's ground truths (ICSE 2022): 25 of 58 programs had a wrong activation;
-NeuraLint (TOSEM 2021) on output layers.
+sigmoid's score is never below 0). And: outputs of several independent labels that sum to 1.
+Source: DeepFD's ground truths (ICSE 2022): 25 of 58 programs had a wrong activation; NeuraLint (TOSEM 2021) on output layers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from stepwell.doctor.asking import HEIGHT, Asked, asked, takes_scores
+from stepwell.doctor.asking import HEIGHT, Asked, asked, sums_to_one, takes_scores
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.calls import Reach
 from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.remedies.losses import YesOrNo
-from stepwell.doctor.remedies.modules import Action, Change, rewired, untouched
+from stepwell.doctor.remedies.modules import Action, Change, instead, rewired, untouched
 from stepwell.doctor.setup import Setup
 
 SHARE = 0.05
@@ -52,6 +52,9 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if item is None or item.reach is None or len(torch.unique(item.targets)) < 2:
         return
     reach = item.reach
+    if item.task.kind == "multi_label" and sums_to_one(item.outputs, -1):
+        yield _rivals(item, reach)
+        return
     if reach.low == reach.high:
         yield _constant(item, reach)
         return
@@ -97,6 +100,27 @@ def _needs(item: Asked) -> str:
     if item.task.kind == "quantity":
         return f"targets lie between {float(item.targets.min()):.3g} and {float(item.targets.max()):.3g}"
     return "the loss takes scores of both signs"
+
+
+def _rivals(item: Asked, reach: Reach) -> Suspicion:
+    """A softmax over labels of which several may be true."""
+    takes_chances = not math.isfinite(item(torch.full_like(item.outputs, 2.0)))
+    softmax = [call.key for call in reach.after if call.name == "softmax"][-1:]
+    action = instead(torch.sigmoid) if takes_chances else untouched
+    sizes = item.targets.float().sum(-1)
+    return Suspicion(
+        "wrong_output_activation",
+        f"outputs of a row sum to 1, and rows have {float(sizes.min()):g} to {float(sizes.max()):g} true labels",
+        "labels that are true together compete for one sum: none of them can come near 1",
+        {"least_labels": float(sizes.min()), "most_labels": float(sizes.max()), "labels": item.outputs.shape[-1]},
+        Remedy(
+            "End the model in sigmoid in place of softmax" if takes_chances else "Leave softmax out of the model",
+            rewired(dict.fromkeys(softmax, action)) if softmax else None,
+        ),
+        proof="certain",
+        weight=0.93,
+        explains=(*_FOLLOWS, "softmax_before_ce", "wrong_loss", "too_few_epochs", "capacity_too_small"),
+    )
 
 
 def _constant(item: Asked, reach: Reach) -> Suspicion:

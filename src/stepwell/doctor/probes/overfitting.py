@@ -1,8 +1,8 @@
 """overfitting: training rows are learnt by heart, and unseen ones are judged worse for it.
 
-Rule: at the end the training rows are judged better than validation rows by 0.1 of skill, in evaluation mode for both (what
-dropout or mixup add to the training loss is no gap), and stopping at the best look, weight decay or a smaller network judge
-validation rows better.
+Rule: at the end the training rows are judged better than validation rows, and than always saying the same, by 0.1 of skill, in
+evaluation mode for both (what dropout or mixup add to the training loss is no gap), and stopping at the best look, weight decay
+or a smaller network judge validation rows better.
 Source: seed 002 section 7.8.1; Prechelt, "Early stopping - but when?", 1998.
 """
 
@@ -24,6 +24,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         return
     train_skill, val_skill = own.last.train_skill, own.last.val_skill
     if train_skill is None or val_skill is None or train_skill - val_skill < GAP:
+        return
+    if train_skill - bench.task.trivial(setup.train.targets) < GAP:  # nothing was learnt: validation only differs by chance
         return
     best = max(own.looks, key=lambda look: look.val_skill or 0.0)
     evidence = {

@@ -2,7 +2,8 @@
 
 Rules: (1) all rows of outputs are non-negative and sum to 1 while the loss applies log-softmax itself (a constant added to
 all scores of a row changes nothing). (2) A softmax whose dimension has as many places as the batch has rows, for two sizes of
-batch, or has a single place while others have more. Mechanical, so certain.
+batch, or has a single place while others have more; or outputs that sum to 1 along their places and not along their classes.
+Mechanical, so certain.
 Source: torch.nn.CrossEntropyLoss takes "unnormalized logits"; its floor is log(1 + (C - 1) / e) for chances, 1.46 for ten
 classes.
 """
@@ -34,15 +35,16 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if wrong is not None:
         yield _wrong_dim(bench, *wrong, scores=scores)
         return
-    if item is None or not scores:
+    if item is None:
         return
-    outputs = item.outputs
-    if item.domain == "probabilities":
+    if scores and item.domain == "probabilities":
         yield _twice(item)
-    elif outputs.dim() > 2:
-        for dim in range(1, outputs.dim()):
-            if outputs.shape[dim] > 1 and sums_to_one(outputs, dim):
-                yield _beside(outputs, dim)
+    elif item.task.kind == "classes" and item.domain == "scores":
+        shape = item.outputs.shape
+        own = item.task.class_dim % len(shape)
+        for dim in (place for place in range(1, len(shape)) if place != own and shape[place] > 1):
+            if sums_to_one(item.outputs, dim) or sums_to_one(item.outputs.exp(), dim):
+                yield _beside(bench, item, dim, scores=scores)
 
 
 def _twice(item: Asked) -> Suspicion:
@@ -59,16 +61,23 @@ def _twice(item: Asked) -> Suspicion:
     )
 
 
-def _beside(outputs: Tensor, dim: int) -> Suspicion:
+def _beside(bench: Bench, item: Asked, dim: int, *, scores: bool) -> Suspicion:
+    """A softmax over places, where classes lie along another dimension."""
+    shape, own = item.outputs.shape, item.task.class_dim
+    model = bench.setup.copied().model.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        _, calls = calls_of(model, bench.some.take(slice(0, 11)).inputs)
+    last = [call.key for call in calls if call.name in NAMES][-1:]
+    change: Change | None = rewired(dict.fromkeys(last, untouched if scores else along(own))) if last else None
     return Suspicion(
         "softmax_wrong_dim",
-        f"outputs {tuple(outputs.shape)} sum to 1 along dimension {dim}, which isn't that of the classes",
+        f"outputs {tuple(shape)} sum to 1 along dimension {dim}, where classes lie along dimension {own % len(shape)}",
         "places of one row compete with each other where classes should",
-        {"dim": dim, "shape": list(outputs.shape)},
-        Remedy("Leave softmax out before a cross-entropy", given(Log())),
+        {"dim": dim, "class_dim": own % len(shape), "shape": list(shape)},
+        Remedy("Leave softmax out: the loss applies it, along the classes" if scores else f"Give softmax dim={own}", change),
         proof="certain",
-        weight=0.9,
-        explains=_SLOW,
+        weight=0.94,
+        explains=("missing_output_activation", "wrong_loss", *_SLOW),
     )
 
 

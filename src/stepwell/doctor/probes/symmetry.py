@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
+from stepwell.doctor.probes.gradient_flow import flow_of
 from stepwell.doctor.probes.held import held_tensors
 from stepwell.doctor.remedies.modules import drawn_anew
 
 STEPS = 3
+ROUNDING = 1e-6  # of the largest gradient over its weights
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
@@ -33,6 +35,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         return
     after = dict(course.model.named_parameters())
     names = [name for name in alike if _num_kinds(after[name]) <= max(1, len(after[name]) // 4)]
+    names += [name for name in _without_gradient(bench, alike) if name not in names]
     if not names:
         return
     first = after[names[0]]
@@ -50,6 +53,12 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             *("saturated_activation", "init_too_large", "detached_graph"),
         ),
     )
+
+
+def _without_gradient(bench: Bench, alike: list[str]) -> list[str]:
+    """Units that are alike, and whose gradient is nothing but rounding: what follows them is alike too, and its parts cancel."""
+    ratios = flow_of(bench.setup, bench.first_batch).ratios
+    return [name for name in alike if ratios.get(name, 1.0) < ROUNDING * max(ratios.values(), default=0.0)]
 
 
 def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:

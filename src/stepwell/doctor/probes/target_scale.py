@@ -63,7 +63,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             "Standardise the targets by the training rows, and bring the outputs back to their units",
             partial(scaled_targets, scale=scale),
         ),
-        weight=min(0.9, 0.55 + 0.2 * math.log10(broken)),
+        weight=min(0.9, 0.62 + 0.2 * math.log10(broken)),
         explains=(
             "lr_too_high",
             "lr_too_low",

@@ -22,11 +22,12 @@ class Beside(nn.Module):
         inner: the model.
         inputs: rows that the branch's sizes and scales are read from.
         shape: of one row of outputs.
+        causal: each moment's outputs get what came before it only, as the model's own do: the branch sees no more.
     """
 
-    def __init__(self, inner: nn.Module, inputs: Tensor, shape: torch.Size) -> None:
+    def __init__(self, inner: nn.Module, inputs: Tensor, shape: torch.Size, *, causal: bool = False) -> None:
         super().__init__()
-        self.inner, self.shape = inner, shape
+        self.inner, self.causal = inner, causal
         self.num_kinds = 0 if inputs.is_floating_point() else int(inputs.max()) + 1
         if max(self.num_kinds, 1) * inputs[0].numel() > MOST_INPUTS:
             raise ValueError(f"a branch takes at most {MOST_INPUTS} inputs")
@@ -35,8 +36,10 @@ class Beside(nn.Module):
         self.scale: Tensor
         self.register_buffer("center", flat.mean(0))
         self.register_buffer("scale", flat.std(0, correction=0).clamp(min=1e-6))
+        self.moments = inputs.shape[1] if causal else 1
+        num_outputs = shape.numel() // self.moments
         self.branch = nn.Sequential(
-            nn.Linear(flat.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, shape.numel())
+            nn.Linear(flat.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_outputs)
         )
 
     def _flat(self, inputs: Tensor) -> Tensor:
@@ -46,8 +49,25 @@ class Beside(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         outputs = self.inner(inputs)
-        beside: Tensor = self.branch((self._flat(inputs) - self.center) / self.scale)
+        flat = (self._flat(inputs) - self.center) / self.scale
+        if self.causal:
+            past = torch.ones(self.moments, self.moments, device=flat.device).tril()
+            flat = (flat.reshape(len(flat), 1, self.moments, -1) * past[:, :, None]).flatten(2)
+        beside: Tensor = self.branch(flat)
         return outputs + beside.reshape(outputs.shape)
+
+
+def is_causal(model: nn.Module, inputs: Tensor, outputs: Tensor) -> bool:
+    """Whether there is an output for each moment of a sequence, and a change of the last one reaches no output before it."""
+    if inputs.dim() < 2 or outputs.dim() < 2 or inputs.shape[1] != outputs.shape[1] or inputs.shape[1] < 2:
+        return False
+    other = inputs.clone()
+    other[:, -1] = inputs[torch.arange(len(inputs)).roll(1), -1] if not inputs.is_floating_point() else inputs[:, -1] + 1.0
+    change = (
+        (model(other) - outputs).abs().flatten(2).amax((0, 2)) if outputs.dim() > 2 else (model(other) - outputs).abs().amax(0)
+    )
+    near = 1e-5 * float(outputs.abs().max())
+    return float(change[:-1].max()) <= near < float(change[-1])
 
 
 def wider(setup: Setup) -> Setup:
@@ -63,8 +83,9 @@ def wider(setup: Setup) -> Setup:
         outputs = copied.model.eval()(some.inputs)
         if not isinstance(some.inputs, Tensor) or not isinstance(outputs, Tensor) or outputs.shape[:1] != given[0].shape[:1]:
             raise ValueError("a branch needs one tensor of inputs and one of outputs")
+        causal = is_causal(copied.model, some.inputs, outputs)
         copied.model.train()
         return copied.change(
-            model=Beside(copied.model, some.inputs, outputs.shape[1:]),
+            model=Beside(copied.model, some.inputs, outputs.shape[1:], causal=causal),
             optimizer={key: value for key, value in copied.optimizer.items() if key != "params"},
         )

@@ -1,0 +1,86 @@
+"""data_leakage: a column that is filled in once the outcome is known.
+
+Rule: in both splits, the rows in which a column of otherwise varied numbers has its most common value are exactly those of one
+class; and without that column simple methods do worse by 0.05 of skill. Only tables of numbers are asked: a category or a token
+may rightly decide a class.
+Source: Kaufman, Rosset & Perlich, Leakage in data mining, TKDD 2012: what becomes known after the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stepwell.doctor.bench import Bench
+from stepwell.doctor.findings import Remedy, Suspicion
+from stepwell.doctor.reference import reference_of
+from stepwell.doctor.rows import Rows, tensors, tree
+
+FEWEST_ROWS = 20  # of the class, and of the others, in either split
+VARIED = 20  # distinct other values
+LESS = 0.05  # of skill
+
+
+def probe(bench: Bench) -> Iterator[Suspicion]:
+    """Ask each table among the inputs."""
+    setup, task = bench.setup, bench.task
+    if setup.val is None or task.kind not in ("classes", "binary") or not isinstance(setup.train.targets, Tensor):
+        return
+    labels = [task.labels(rows.targets) for rows in (setup.train, setup.val)]
+    for place, (part, other) in enumerate(zip(tensors(setup.train.inputs), tensors(setup.val.inputs), strict=True)):
+        if part.dim() != 2 or not part.is_floating_point() or len(part) != len(labels[0]) or len(other) != len(labels[1]):
+            continue
+        for column in range(part.shape[1]):
+            found = _told(part[:, column], other[:, column], labels)
+            if found is not None and _worse_without(bench, place, column):
+                yield _suspicion(column, *found, num_rows=len(part))
+                return
+
+
+def _told(train: Tensor, val: Tensor, labels: list[Tensor]) -> tuple[float, int] | None:
+    """The column's most common value and the class that it stands for; None where it stands for none."""
+    common = train.mode().values
+    here = train == common
+    if int(here.sum()) < FEWEST_ROWS or len(torch.unique(train[~here])) < VARIED:
+        return None
+    label = labels[0][here][0]
+    for values, wanted in ((train, labels[0]), (val, labels[1])):
+        those = wanted == label
+        if min(int(those.sum()), int((~those).sum())) < FEWEST_ROWS or not torch.equal(values == common, those):
+            return None
+    return float(common), int(label)
+
+
+def _worse_without(bench: Bench, place: int, column: int) -> bool:
+    def without(rows: Rows) -> Rows:
+        number = iter(range(len(tensors(rows.inputs))))
+
+        def cleared(part: Tensor) -> Tensor:
+            if next(number) != place:
+                return part
+            part = part.clone()
+            part[:, column] = 0.0
+            return part
+
+        return replace(rows, inputs=tree(rows.inputs, cleared))
+
+    known, val = bench.reference, bench.setup.val
+    assert val is not None
+    rest = reference_of(without(bench.setup.train), without(val), bench.task)
+    return known is not None and rest is not None and known.best - rest.best >= LESS
+
+
+def _suspicion(column: int, value: float, label: int, *, num_rows: int) -> Suspicion:
+    return Suspicion(
+        "data_leakage",
+        f"column {column} is {value:g} in exactly the rows of class {label}, of training and of validation",
+        "the column is filled in once the outcome is known: what the model is to predict isn't known then",
+        {"column": column, "value": value, "label": label, "num_rows": num_rows},
+        Remedy(f"Leave column {column} out, and all that is known only after the target"),
+        proof="certain",
+        weight=0.8,
+        explains=("overfitting",),
+    )
