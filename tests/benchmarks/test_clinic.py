@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,17 @@ from benchmarks.clinic.case import Case
 from benchmarks.clinic.vocabulary import IDS
 from torch import nn
 
-HALVES = ("benchmarks.clinic.rules_seen", "benchmarks.clinic.held_out")
+PARTS = [f"benchmarks.clinic.{name}" for name in ("rules_seen", "later", "latest", "held_out")]
+WHOLE = ("benchmarks.clinic.rules_seen", "benchmarks.clinic.held_out")  # each id has a case
 
 
-@pytest.fixture(scope="module", params=HALVES)
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [part for one in value for part in _tensors(one)] if isinstance(value, (list, tuple)) else [torch.as_tensor(value)]
+
+
+@pytest.fixture(scope="module", params=PARTS)
 def cases(request: pytest.FixtureRequest) -> tuple[Case, ...]:
     found: tuple[Case, ...] = importlib.import_module(request.param).CASES
     return found
@@ -50,7 +58,9 @@ def test_no_name_is_given_twice(cases: tuple[Case, ...]) -> None:
     assert [name for name, count in Counter(case.name for case in cases).items() if count > 1] == []
 
 
-def test_every_id_has_a_case(cases: tuple[Case, ...]) -> None:
+@pytest.mark.parametrize("part", WHOLE)
+def test_every_id_has_a_case(part: str) -> None:
+    cases: tuple[Case, ...] = importlib.import_module(part).CASES
     assert IDS - {name for case in cases for name in case.accept} == frozenset()
 
 
@@ -59,8 +69,8 @@ def test_a_case_is_built_alike_from_the_same_seed(cases: tuple[Case, ...]) -> No
     for case in cases:
         first, second = case.build(1), case.build(1)
         pairs = [*zip(first["model"].state_dict().values(), second["model"].state_dict().values())]
-        pairs += [*zip(first["train"][0], second["train"][0]), *zip(first["val"][0], second["val"][0])]
-        if not all(torch.equal(torch.as_tensor(one).nan_to_num(), torch.as_tensor(other).nan_to_num()) for one, other in pairs):
+        pairs += [*zip(_tensors([first["train"][0], first["val"][0]]), _tensors([second["train"][0], second["val"][0]]))]
+        if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs):
             different.append(case.name)
     assert different == []
 

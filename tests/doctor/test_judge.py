@@ -110,6 +110,14 @@ def test_what_a_weightier_remedy_explains_is_not_told_beside_it() -> None:
     assert _ids(_Bench({"root": 0.85, "sign": 0.90}), root, _item("sign", weight=0.5)) == ["root"]
 
 
+def test_what_a_weightier_remedy_explains_is_tried_too_where_something_is_left_to_gain() -> None:
+    root = _item("root", weight=0.75, explains=("rate",))
+    assert _ids(_Bench({"root": 0.60, "rate": 0.95}), root, _item("rate", weight=0.6)) == ["rate"]
+    bench = _Bench({"root": 0.99, "rate": 0.95})
+    assert _ids(bench, root, _item("rate", weight=0.6)) == ["root"]
+    assert bench.asked == ["root"]
+
+
 def test_a_last_resort_is_not_tried_where_something_helped() -> None:
     bench = _Bench({"cause": 0.70, "wider": 0.95})
     assert _ids(bench, _item("cause", weight=0.6), _item("wider", weight=0.2)) == ["cause"]

@@ -71,14 +71,10 @@ def beside(bench: Bench, base: Setup, changed: Setup) -> Tried | None:
     return Tried(
         tuple(course.skill() for course in before),
         tuple(course.skill() for course in after),
-        tuple(_loss(course) for course in before),
-        tuple(_loss(course) for course in after),
+        tuple(course.end_loss for course in before),
+        tuple(course.end_loss for course in after),
         len(after[0].losses),
     )
-
-
-def _loss(course: Course) -> float:
-    return float("inf") if course.failed or not course.looks else course.last.train_loss
 
 
 def _regularise(bench: Bench, mode: Advice) -> Iterator[Finding]:

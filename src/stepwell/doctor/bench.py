@@ -22,6 +22,7 @@ from stepwell.doctor.trials import Course, detached, outputs_over, train
 SEEDS = (0, 1)
 LONGEST = 3.0  # CPU seconds of one training; of longer ones only the beginning is run
 OWN_LOOKS, TRIAL_LOOKS = 12, 2
+BEYOND = 0.1  # of skill
 WELL = 0.97  # of skill: there is nothing to gain that another seed wouldn't give
 FEWEST = 60  # steps of a trial, however long they take, unless that is more than a long training's share
 PROBE_STEPS = 8
@@ -198,10 +199,19 @@ class Bench:
         return self.rates[factor]
 
     @cached_property
+    def known(self) -> float | None:
+        """Validation skill that is known to be attainable: that of simple methods.
+
+        None where nothing is known: the setup's own training goes far beyond them, for the data aren't made for them.
+        """
+        if self.reference is None or self.own.skill() > self.reference.best + BEYOND:
+            return None
+        return self.reference.best
+
+    @cached_property
     def room(self) -> float:
-        """How much validation skill is known to be attainable beyond what the setup's own training reaches."""
-        attainable = 1.0 if self.reference is None else self.reference.best
-        return attainable - self.own.skill()
+        """How much validation skill may be attainable beyond what the setup's own training reaches."""
+        return (1.0 if self.known is None else self.known) - self.own.skill()
 
     @cached_property
     def unfit(self) -> bool:
@@ -209,8 +219,7 @@ class Bench:
         own = self.own
         if own.failed or not own.looks or own.last.train_skill is None:
             return True
-        known = 0.0 if self.reference is None else self.reference.best
-        return own.last.train_skill < (min(WELL, known) if known > 0 else WELL)
+        return own.last.train_skill < (min(WELL, self.known) if self.known else WELL)
 
     @cached_property
     def one_batch(self) -> BatchFit:
@@ -240,16 +249,12 @@ class Bench:
         for seed in seeds:
             befores.append(self.course(self.setup, seed=seed, num_steps=num_steps))
             afters.append(self.course(mended, seed=seed, num_steps=num_steps))
-            if afters[-1].skill(measure) <= befores[-1].skill(measure) and _loss(afters[-1]) >= _loss(befores[-1]):
+            if afters[-1].skill(measure) <= befores[-1].skill(measure) and afters[-1].end_loss >= befores[-1].end_loss:
                 break
         return Tried(
             tuple(course.skill(measure) for course in befores),
             tuple(course.skill(measure) for course in afters),
-            tuple(_loss(course) for course in befores),
-            tuple(_loss(course) for course in afters),
+            tuple(course.end_loss for course in befores),
+            tuple(course.end_loss for course in afters),
             len(afters[0].losses),
         )
-
-
-def _loss(course: Course) -> float:
-    return float("inf") if course.failed or not course.looks else course.last.train_loss

@@ -43,6 +43,7 @@ STAGES: tuple[Stage, ...] = (
             "leakage",
             "told_column",
             "split_shift",
+            "split_relation",
             "row_order",
             "input_scale",
             "target_scale",
@@ -50,7 +51,17 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "static",
-        ("crash", "target_shape", "softmax_twice", "output_domain", "output_range", "held", "unregistered", "modes"),
+        (
+            "crash",
+            "target_shape",
+            "softmax_twice",
+            "output_domain",
+            "cut_outputs",
+            "output_range",
+            "held",
+            "unregistered",
+            "modes",
+        ),
     ),
     Stage(
         "start",

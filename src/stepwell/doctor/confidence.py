@@ -1,7 +1,7 @@
 """How often a finding is right, told by how it was reached and not by what it says.
 
-A finding's `Standing` puts it in one of a few bins; the share of right ones in a bin, over the half of the clinic that the
-rules may be tuned on, is its confidence. Laplace's rule of succession with the overall share as what is expected before
+A finding's `Standing` puts it in one of a few bins; the share of right ones in a bin, over setups that the rules had not seen
+when these were counted, is its confidence. Laplace's rule of succession with the overall share as what is expected before
 anything was counted (Good, "The Estimation of Probabilities", 1965): a bin of few cases says little more than all of them.
 The table is printed by `python -m benchmarks.clinic.calibrate`.
 """
@@ -50,16 +50,16 @@ class Standing:
     num_rivals: int = 0
 
 
-# Bin -> (right, all), of the seen half built from another seed than the one that rules were tuned on.
+# Bin -> (right, all), over benchmarks/clinic/later and latest, counted before a rule was mended by either.
 COUNTS: Mapping[Bin, tuple[int, int]] = {
-    "certain": (51, 51),
-    "certain, one of several": (1, 2),
-    "measured": (0, 1),
-    "clear": (47, 47),
-    "fair": (10, 10),
-    "slight": (1, 4),
-    "last resort": (3, 3),
-    "tried, one of several": (1, 1),
+    "certain": (40, 45),
+    "certain, one of several": (3, 5),
+    "measured": (6, 8),
+    "clear": (28, 28),
+    "fair": (18, 21),
+    "slight": (9, 11),
+    "last resort": (4, 5),
+    "tried, one of several": (0, 1),
 }
 
 

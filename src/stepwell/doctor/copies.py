@@ -13,6 +13,8 @@ from stepwell.doctor.rows import Rows, tensors
 FINE_COLUMNS = 8
 NEAR = 0.2  # of the median distance of a training row to the next
 FEWEST_TRAIN = 30
+CROWD = 20  # neighbours that tell how densely rows lie
+REPEATED = 0.3  # of the training rows have near copies
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,32 @@ def nearly_equal(train: Rows, val: Rows) -> Copies | None:
         float((among < close).float().mean()),
         fine=False,
     )
+
+
+def clustered(train: Rows, val: Rows) -> tuple[Copies, Tensor] | None:
+    """Where training rows have near copies among themselves too, nearer by far than the density of other rows explains; with
+    (num_val,) the nearest training row that is no such copy. None where training rows have hardly any."""
+    if any(not part.is_floating_point() for part in tensors(train.inputs)):
+        return None
+    x, y = columns_of(train.inputs), columns_of(val.inputs)
+    if x is None or y is None or x.shape[1] != y.shape[1] or x.shape[1] < 2 or len(x) <= 2 * CROWD:
+        return None
+    rounded = _rounded(train, train)
+    if rounded is None or not _is_fine(rounded):
+        return None  # among few values rows are alike by chance
+    center, scale = x.mean(0), x.std(0, correction=0).clamp(min=1e-8)
+    x, y = (x - center) / scale, (y - center) / scale
+    among, across = torch.cdist(x, x).fill_diagonal_(float("inf")), torch.cdist(y, x)
+    # In d dimensions the k-th neighbour is k^(1/d) times as far as the first.
+    expected = float(among.kthvalue(CROWD, dim=1).values.median()) / CROWD ** (1.0 / x.shape[1])
+    close = NEAR * expected
+    within = float((among.min(1).values < close).float().mean())
+    if within < REPEATED:
+        return None
+    nearest = across.min(1)
+    others = torch.where(across < 3 * close, float("inf"), across).argmin(1)
+    of = torch.where(nearest.values < close, nearest.indices, -1)
+    return Copies(of, (across < close).any(0), within, fine=True), others
 
 
 def _rounded(rows: Rows, scale_from: Rows) -> Tensor | None:

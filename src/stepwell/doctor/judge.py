@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import stdev
 
 from stepwell.doctor.bench import SEEDS, WELL, Bench
 from stepwell.doctor.confidence import confidence, standing_of
-from stepwell.doctor.findings import Finding, Suspicion, Tried
+from stepwell.doctor.findings import Finding, Measure, Suspicion, Tried
+from stepwell.doctor.setup import Setup
 
 logger = logging.getLogger("stepwell.doctor")
 
@@ -64,7 +66,8 @@ def judged(bench: Bench, found: Iterable[Suspicion]) -> list[Finding]:
     ordered = sorted(found, key=lambda item: (_ORDER[item.proof] > 0, -item.weight))
     certain = [item for item in ordered if item.proof == "certain"]
     if certain:
-        return _without_explained([(item, None) for item in certain])
+        first, *others = _without_explained([(item, None) for item in certain])
+        return [replace(first, tried=_shown(bench, certain, first)), *others]
     helped, failed = _tried(bench, ordered)
     if helped:
         kept = _roots(helped)
@@ -94,7 +97,7 @@ def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspi
     failed: list[Suspicion] = []
     rivals = MOST_RIVALS
     for item in ordered:
-        if item.remedy.change is None or any(item.id == one.id or item.id in one.explains for one, _ in helped):
+        if item.remedy.change is None or any(_covered(bench, item, *one) for one in helped):
             continue
         if (helped and item.weight <= LAST_RESORT) or rivals == 0:
             break
@@ -108,6 +111,49 @@ def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspi
             failed.append(item)
         rivals -= solved
     return helped, failed
+
+
+def _covered(bench: Bench, item: Suspicion, root: Suspicion, gained: Tried) -> bool:
+    """Whether a remedy needn't be tried beside one that helped: it is the same fault, or one that follows from it, and little is
+    left to gain."""
+    return item.id == root.id or (item.id in root.explains and _nothing_left(bench, gained))
+
+
+def _shown(bench: Bench, certain: Sequence[Suspicion], finding: Finding) -> Tried | None:
+    """What the remedy of a certain finding does: evidence, on which the verdict doesn't rest.
+
+    None where rows change, so that skills don't compare.
+    """
+    item = next(one for one in certain if one.remedy is finding.remedy)
+    if item.remedy.change is None:
+        return None
+    try:
+        mended = bench.mended(item.remedy)
+        if mended.train is not bench.setup.train or mended.val is not bench.setup.val or not bench.affords(mended):
+            return None
+        return side_by_side(bench, mended, SEEDS, item.measure)
+    except Exception:
+        logger.debug("the remedy %s can't be tried on this setup", item.remedy.text, exc_info=True)
+        return None
+
+
+def side_by_side(bench: Bench, mended: Setup, seeds: tuple[int, ...], measure: Measure) -> Tried:
+    """Train the bench's setup and a mended one, seed by seed; each is judged by what its own outputs stand for."""
+    befores = [bench.course(bench.setup, seed=seed) for seed in seeds]
+    own = Bench(mended, bench.budget)
+    steps = max(1, round(bench.trial_steps * mended.num_steps / bench.setup.num_steps))
+    if own.task == bench.task:
+        afters = [bench.course(mended, seed=seed) for seed in seeds]
+    else:
+        afters = [own.course(mended, seed=seed, num_steps=steps) for seed in seeds]
+        bench.spent_steps += own.spent_steps
+    return Tried(
+        tuple(course.skill(measure) for course in befores),
+        tuple(course.skill(measure) for course in afters),
+        tuple(course.end_loss for course in befores),
+        tuple(course.end_loss for course in afters),
+        len(afters[0].losses),
+    )
 
 
 def _trial(bench: Bench, item: Suspicion) -> Tried | None:

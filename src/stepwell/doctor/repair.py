@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepwell.doctor.bench import SEEDS, Bench
 from stepwell.doctor.findings import Finding, Measure, Remedy, Suspicion, Tried
-from stepwell.doctor.judge import helps
+from stepwell.doctor.judge import helps, side_by_side
 from stepwell.doctor.setup import Setup
 
 if TYPE_CHECKING:
@@ -197,14 +197,9 @@ def _verified(bench: Bench, finding: Finding, item: Suspicion, mended: Setup) ->
 
 
 def compared(bench: Bench, mended: Setup, seeds: tuple[int, ...], measure: Measure) -> Verified:
-    """Train the bench's setup and a mended one, seed by seed; each is judged by what its own outputs stand for."""
-    before = tuple(bench.course(bench.setup, seed=seed).skill(measure) for seed in seeds)
-    own = Bench(mended, bench.budget)
-    if own.task == bench.task:
-        return Verified(before, tuple(bench.course(mended, seed=seed).skill(measure) for seed in seeds), measure)
-    steps = max(1, round(bench.trial_steps * mended.num_steps / bench.setup.num_steps))
-    after = tuple(own.course(mended, seed=seed, num_steps=steps).skill(measure) for seed in seeds)
-    return Verified(before, after, measure)
+    """Train the bench's setup and a mended one, seed by seed."""
+    tried = side_by_side(bench, mended, seeds, measure)
+    return Verified(tried.before, tried.after, measure)
 
 
 def _measure(steps: Sequence[Applied]) -> Measure:

@@ -86,6 +86,11 @@ class Course:
         return self.looks[-1]
 
     @property
+    def end_loss(self) -> float:
+        """Over training rows; infinite where the training failed."""
+        return math.inf if self.failed or not self.looks else self.last.train_loss
+
+    @property
     def failed(self) -> bool:
         return self.crash is not None or self.nonfinite is not None
 

@@ -8,6 +8,7 @@ from stepwell.doctor.reference import columns_of
 from stepwell.doctor.rows import Rows
 
 MOST_ROWS = 400
+TOLD_APART = 0.8  # area under the curve, from which on two sets of rows come from different sources
 
 
 def told_apart(train: Rows, val: Rows) -> tuple[float, int]:

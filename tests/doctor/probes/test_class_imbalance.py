@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from small_setups import bench_of, ids, mlp, noise, said
 from torch import Tensor, nn
@@ -41,3 +42,42 @@ def test_a_rare_class_that_is_easily_told_needs_nothing() -> None:
         return inputs + 6 * labels.unsqueeze(1), labels
 
     assert ids("class_imbalance", bench_of(mlp(3, 8, 2), apart(400, 0), apart(200, 1), epochs=20)) == []
+
+
+class _Tags(nn.Module):
+    """Two scores at each of six places, from the place's own number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp(1, 8, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(inputs.unsqueeze(-1))
+        return outputs
+
+
+def _per_place(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
+def _rare_places(seed: int, num_rows: int) -> tuple[Tensor, Tensor]:
+    inputs = noise(num_rows, 6, seed=seed)
+    targets = (inputs + 0.4 * noise(num_rows, 6, seed=seed + 10) > 1.9).long()
+    targets[:, 5] = -100  # padding
+    return inputs, targets
+
+
+def test_a_class_that_is_rare_among_places_is_told_and_weights_count_place_by_place() -> None:
+    settings = {"loss": _per_place, "optimizer": {"name": "adam", "lr": 0.01}, "epochs": 6}
+    bench = bench_of(_Tags(), _rare_places(0, 400), _rare_places(1, 200), **settings)
+    (found,) = said("class_imbalance", bench)
+    assert found.id == "class_imbalance"
+    assert found.remedy.change is not None
+    loss = found.remedy.change(bench.setup).loss
+    outputs = torch.tensor([[[0.0, 1.0], [2.0, 0.0], [5.0, 5.0]]])
+    targets = torch.tensor([[1, 0, -100]])
+    parts = nn.functional.cross_entropy(outputs[0, :2], targets[0, :2], reduction="none")
+    counts = torch.bincount(bench.setup.train.targets[bench.setup.train.targets >= 0])
+    weights = counts.sum() / (2 * counts)
+    expected = (weights[1] * parts[0] + weights[0] * parts[1]) / (weights[0] + weights[1])
+    assert float(loss(outputs, targets)) == pytest.approx(float(expected), rel=1e-5)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from small_setups import bench_of, ids, mlp, noise, said, signs
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 
 def test_images_that_whole_number_division_made_black_are_told() -> None:
@@ -52,3 +55,42 @@ def test_targets_that_the_loss_never_looks_at_may_be_constant() -> None:
 
 def test_a_plain_table_is_no_matter() -> None:
     assert ids("constant_data", bench_of(mlp(4, 8, 2), signs())) == []
+
+
+class _Joins(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 1)
+
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        outputs: Tensor = self.layer(torch.cat(inputs, 1))
+        return outputs
+
+
+def test_one_of_two_inputs_that_never_changes_matters_where_the_other_tells_nothing() -> None:
+    told, other = noise(200, 1), noise(200, 4, seed=1)
+    lost = torch.zeros(200, 1)
+    for inputs, targets, ids_ in (
+        ((lost, other), told, ["constant_features"]),
+        ((lost, other), other[:, :1], []),
+        ((told, other), told, []),
+    ):
+        rows = [(inputs[0][part], inputs[1][part]) for part in (slice(0, 120), slice(120, 200))]
+        bench = bench_of(
+            _Joins(),
+            _Pairs(rows[0], targets[:120]),
+            _Pairs(rows[1], targets[120:]),
+            loss=nn.MSELoss(),
+        )
+        assert ids("constant_data", bench) == ids_
+
+
+class _Pairs(Dataset[Any]):
+    def __init__(self, inputs: tuple[Tensor, Tensor], targets: Tensor) -> None:
+        self.inputs, self.targets = inputs, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        return (self.inputs[0][index], self.inputs[1][index]), self.targets[index]

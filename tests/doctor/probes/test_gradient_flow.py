@@ -87,3 +87,15 @@ def test_a_gradient_that_only_has_the_unit_of_its_targets_is_not_exploding() -> 
     inputs, targets = law()
     given = {"loss": nn.MSELoss(), "optimizer": {"name": "adam", "lr": 1e-3}, "epochs": 1}
     assert "exploding_gradient" not in ids("gradient_flow", bench_of(mlp(4, 8, 1), (inputs, 1e4 * targets), **given))
+
+
+def test_tables_of_embeddings_of_which_a_batch_touches_few_rows_are_not_vanishing() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5000, 4), nn.Flatten(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+    inputs = torch.randint(5000, (200, 2), generator=torch.Generator().manual_seed(0))
+    given = {"loss": nn.MSELoss(), "optimizer": {"name": "sgd", "lr": 1e-3}, "epochs": 1}
+    flow = flow_of(
+        bench_of(model, (inputs, noise(200, 1)), **given).setup, bench_of(model, (inputs, noise(200, 1)), **given).some
+    )
+    assert list(flow.ratios) == ["2.weight", "4.weight"]

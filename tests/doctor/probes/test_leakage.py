@@ -6,6 +6,8 @@ import torch
 from small_setups import bench_of, ids, mlp, noise, said, signs
 from torch import Tensor
 
+from stepwell.doctor.bench import Bench
+
 
 def test_copies_are_counted_and_left_out_of_training() -> None:
     inputs, labels = signs(260)
@@ -60,3 +62,32 @@ def test_copies_with_a_little_noise_are_found_and_neighbours_by_chance_are_not()
     plane = noise(600, 2)
     labels = (plane[:, 0] > 0).long()
     assert ids("leakage", bench_of(mlp(2, 8, 2), (plane[:400], labels[:400]), (plane[400:], labels[400:]))) == []
+
+
+def test_near_copies_made_before_the_split_are_found_where_training_has_them_too() -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(300, 5, generator=draw)
+    labels = (torch.rand(300, generator=draw) > 0.5).long()  # nothing but the copies tells it
+
+    def split(repeated: bool) -> Bench:
+        rows = torch.randint(300, (900,), generator=draw) if repeated else torch.arange(300).repeat(3)
+        order = torch.randperm(900, generator=draw) if repeated else torch.arange(900).reshape(3, 300).T.flatten()
+        x = inputs[rows][order] + 0.02 * torch.randn(900, 5, generator=draw)
+        y = labels[rows][order]
+        return bench_of(mlp(5, 8, 2), (x[:600], y[:600]), (x[600:], y[600:]))
+
+    (found,) = said("leakage", split(repeated=True))
+    assert (found.id, found.proof) == ("data_leakage", "certain")
+    assert found.evidence["share_of_copies_within_train"] > 0.5  # type: ignore[operator]
+    assert ids("leakage", split(repeated=False)) == []  # split by what rows were copied from
+
+
+def test_tight_groups_of_one_class_are_no_copies() -> None:
+    draw = torch.Generator().manual_seed(0)
+    centres = torch.randn(12, 4, generator=draw)
+
+    def grouped(num_rows: int) -> tuple[Tensor, Tensor]:
+        group = torch.randint(12, (num_rows,), generator=draw)
+        return centres[group] + 0.02 * torch.randn(num_rows, 4, generator=draw), group % 2
+
+    assert ids("leakage", bench_of(mlp(4, 8, 2), grouped(400), grouped(200))) == []

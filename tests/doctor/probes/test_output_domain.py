@@ -71,25 +71,3 @@ def test_scores_that_are_only_too_large_for_an_own_softmax_dont_miss_an_activati
 
     inputs, labels = signs()
     assert ids("output_domain", bench_of(mlp(4, 8, 2), (1e4 * inputs, labels), loss=loss)) == []
-
-
-def _cut_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    chances = outputs.clamp(1e-6, 1 - 1e-6)
-    return -(labels * chances.log() + (1 - labels) * (1 - chances).log()).mean()
-
-
-def test_scores_that_a_loss_cuts_to_chances_miss_a_sigmoid() -> None:
-    bench = bench_of(mlp(4, 8, 1), _flags(), loss=_cut_entropy)
-    (found,) = said("output_domain", bench)
-    assert (found.id, found.proof) == ("missing_output_activation", "certain")
-    assert found.evidence["loss_at_-1"] == found.evidence["loss_at_-3"]
-    assert found.remedy.change is not None
-    outputs = found.remedy.change(bench.setup).model(bench.some.inputs)
-    assert bool(((outputs > 0) & (outputs < 1)).all())
-
-
-def test_a_cut_behind_a_sigmoid_and_losses_of_scores_are_healthy() -> None:
-    ended = nn.Sequential(mlp(4, 8, 1), nn.Sigmoid())
-    assert ids("output_domain", bench_of(ended, _flags(), loss=_cut_entropy)) == []
-    for loss in (nn.BCEWithLogitsLoss(), nn.MSELoss(), lambda outputs, labels: (1 - outputs * (2 * labels - 1)).relu().mean()):
-        assert ids("output_domain", bench_of(mlp(4, 8, 1), _flags(), loss=loss)) == []

@@ -109,3 +109,9 @@ def test_log_chances_over_places_are_along_the_wrong_dimension_and_over_tags_aft
     sums = found.remedy.change(bench.setup).model(bench.some.inputs).exp().sum(-1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     assert ids("softmax_twice", bench_of(_Tagger(-1), _places(), loss=_nll)) == []
+
+
+def test_a_softmax_over_rows_of_three_dimensions_is_told_before_what_follows_from_it() -> None:
+    found = said("softmax_twice", bench_of(_Tagger(0), _places(), loss=_nll))
+    assert [item.id for item in found] == ["softmax_wrong_dim"]
+    assert "missing_output_activation" in found[0].explains

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from small_setups import bench_of, ids, law, mlp, said
-from torch import nn
+from torch import Tensor, nn
 
 
 def test_flat_targets_against_a_column_of_outputs_are_a_mismatch() -> None:
@@ -44,3 +44,21 @@ def test_one_output_for_three_targets_is_one_output_too_few() -> None:
     assert (found.id, found.evidence["num_targets"]) == ("wrong_num_outputs", 3)
     assert found.remedy.change is not None
     assert found.remedy.change(bench.setup).model(inputs).shape == (200, 3)
+
+
+def test_shapes_that_broadcast_in_batches_of_one_size_only_are_a_mismatch() -> None:
+    class Follows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.layer(inputs)
+            return outputs
+
+    inputs = torch.randn(96, 8, 1, generator=torch.Generator().manual_seed(0))
+    train = inputs, inputs[:, :, 0] ** 2
+    settings = {"loss": nn.SmoothL1Loss(), "batch_size": 8}
+    (found,) = said("target_shape", bench_of(Follows(), train, **settings))
+    assert (found.id, found.proof, found.evidence["outputs"]) == ("target_shape_mismatch", "certain", [8, 8, 1])
+    assert ids("target_shape", bench_of(Follows(), (inputs, train[1].unsqueeze(-1)), **settings)) == []

@@ -26,9 +26,13 @@ FEWEST = 4  # validation rows of a class, to speak of its recall
 def probe(bench: Bench) -> Iterator[Suspicion]:
     """Ask after the run: a class that is rare but told needs nothing."""
     task, targets = bench.task, bench.setup.train.targets
-    if task.kind not in ("classes", "binary") or not isinstance(targets, Tensor) or len(task.labels(targets)) != len(targets):
+    if task.kind not in ("classes", "binary") or not isinstance(targets, Tensor):
         return
-    counts = torch.bincount(task.labels(targets).clamp(min=0), minlength=2)
+    places = len(task.labels(targets)) != len(targets)
+    if places and (task.kind != "classes" or targets.dim() != 2):
+        return
+    known = task.labels(targets)
+    counts = torch.bincount(known[known >= 0], minlength=2)
     there = counts[counts > 0]
     if len(there) < 2 or float(there.max() / there.min()) < RATIO or bench.own.failed:
         return
@@ -38,9 +42,10 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if not rare or sum(rare.values()) / len(rare) >= LOW:
         return
     shares = (counts / counts.sum()).tolist()
+    what = "places" if places else "rows"
     yield Suspicion(
         "class_imbalance",
-        f"{max(shares):.0%} of the training rows are of class {common}; of rows of a rare one {min(rare.values()):.0%} are told",
+        f"{max(shares):.0%} of the training {what} are of class {common}; of a rare one {min(rare.values()):.0%} are told",
         "an error on a rare class costs the loss so little that telling the frequent class is nearly the best",
         {
             "shares": [round(share, 4) for share in shares[:20]],
@@ -50,10 +55,10 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         },
         Remedy(
             "Weight the classes by the inverse of their shares",
-            partial(class_weights, counts=counts, one_hot=task.one_hot),
-            job={"recipe.techniques+": ["class_weights"]},
+            partial(class_weights, counts=counts, one_hot=task.one_hot, class_dim=task.class_dim),
+            job={} if places else {"recipe.techniques+": ["class_weights"]},
         ),
-        weight=0.7,
+        weight=0.55 if places else 0.7,  # of places the rare ones are learnt last: too low a rate looks the same
         explains=("underfitting", "too_few_epochs", "overfitting"),
         measure="balanced",
     )
@@ -64,7 +69,7 @@ def _recalls(bench: Bench) -> dict[int, float]:
     guesses = task.guesses(outputs_over(bench.own.model, bench.val))
     labels = task.labels(bench.val.targets)
     found = {}
-    for label in torch.unique(labels).tolist():
+    for label in torch.unique(labels[labels >= 0]).tolist():
         rows = labels == label
         if int(rows.sum()) >= FEWEST:
             found[label] = float((guesses[rows] == label).float().mean())

@@ -1,8 +1,9 @@
 """constant_features, constant_labels: nothing to tell rows apart by, or nothing to tell.
 
 Rule for features: all training rows are the same; or nine in ten are, though their targets differ; or four fifths of the
-columns are constant and simple methods find no more in the rest than in nothing. Rule for labels: one single target, unless
-the loss doesn't look at targets. Mechanical proofs: the best that can be learnt is then one constant output.
+columns, or one of several inputs, are constant and simple methods find no more in the rest than in nothing. Rule for labels:
+one single target, unless the loss doesn't look at targets. Mechanical proofs: the best that can be learnt is then one constant
+output.
 Source: the data checks of seed 002, section 7.8.5.
 """
 
@@ -40,11 +41,13 @@ def _features(bench: Bench) -> Iterator[Suspicion]:
     constant = float((flat == flat[:1]).all(0).float().mean())
     same = float(counts.max()) / len(flat)
     known = bench.reference
+    parts = [part.reshape(len(part), -1) for part in tensors(rows.inputs) if part.dim() > 0 and part.is_floating_point()]
+    empty = sum(bool((part == part[:1]).all()) for part in parts)  # of several inputs
     blind = (
-        constant >= MOST_CONSTANT
+        (constant >= MOST_CONSTANT or empty > 0)
         and known is not None
         and known.best <= known.trivial + LITTLE * (1.0 - known.trivial)
-        and any(part.is_floating_point() for part in tensors(rows.inputs))
+        and bool(parts)
     )
     if same < MOST_SAME and not blind:
         return
@@ -58,7 +61,9 @@ def _features(bench: Bench) -> Iterator[Suspicion]:
     symptom = "all training rows have the same inputs" if len(counts) == 1 else f"{same:.0%} of the training rows are the same"
     yield Suspicion(
         "constant_features",
-        symptom if same >= MOST_SAME else f"{constant:.0%} of the input columns never change, and the others tell nothing",
+        symptom
+        if same >= MOST_SAME
+        else f"{constant:.0%} of the columns never change, in {empty} of {len(parts)} inputs all, and the rest tells nothing",
         "rows that look the same get the same answer: one constant is the best that can be learnt",
         evidence,
         Remedy("Mend the code that reads or scales the inputs (whole-number division, an index that is ignored, a wrong mask)"),

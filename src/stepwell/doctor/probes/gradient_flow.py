@@ -147,7 +147,13 @@ def flow_of(setup: Setup, rows: Rows) -> Flow:
     norms = {name: float(part.grad.norm()) for name, part in parts.items() if part.grad is not None}
     biases = max((norm for name, norm in norms.items() if parts[name].dim() < 2), default=0.0)
     # Weights that start at zero on purpose (heads, branches) have no ratio, and what lies before them no gradient yet.
-    sizes = {name: float(part.detach().norm()) for name, part in parts.items() if part.dim() >= 2 and norms[name] > 0}
+    # And of a table of embeddings a batch touches a few rows.
+    tables = {id(part.weight) for part in copied.model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
+    sizes = {
+        name: float(part.detach().norm())
+        for name, part in parts.items()
+        if part.dim() >= 2 and norms[name] > 0 and id(part) not in tables
+    }
     ratios = {name: norms[name] / size for name, size in sizes.items() if size > 0}
     norms = {name: norms[name] for name in ratios}
     through_time = None

@@ -3,7 +3,9 @@
 Rule: at least a twentieth of the validation rows, and 5, equal a training row (to 1e-5 of a column's spread) with the same
 target, or lie nearer than a fifth of what training rows lie apart. Chance is excluded by either: inputs are fine-grained (rows
 that differ at all differ in half of the columns, and in 8 at least, or some column has hardly a value twice); or such rows are
-three times as frequent across the splits as within the training rows, where chance would put as many.
+three times as frequent across the splits as within the training rows, where chance would put as many. Where training rows have
+near copies among themselves too (repeated before the split), these must lie five times nearer than the density of rows
+explains, and share their targets' noise: rows just beyond have the same target more seldom by a tenth.
 Source: Kapoor and Narayanan, Leakage and the reproducibility crisis, Patterns 2023.
 """
 
@@ -12,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from stepwell.doctor.bench import Bench
-from stepwell.doctor.copies import FEWEST_TRAIN, Copies, equal, nearly_equal
+from stepwell.doctor.copies import FEWEST_TRAIN, Copies, clustered, equal, nearly_equal
 from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.remedies.data import without_rows
 from stepwell.doctor.rows import Rows
@@ -23,6 +26,7 @@ from stepwell.doctor.rows import Rows
 LEAST_SHARE, LEAST_ROWS = 0.05, 5
 SAME_TARGET = 0.9
 TIMES = 3.0
+SHARED = 0.1  # of the rows: neighbours that are no copies have the same target so much more seldom
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
@@ -42,6 +46,17 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             continue
         yield _suspicion(kind, found, share, same)
         return
+    crowd = clustered(setup.train, setup.val)
+    if crowd is None:
+        return
+    found, others = crowd
+    copies = found.of >= 0
+    share = float(copies.float().mean())
+    if share < LEAST_SHARE or int(copies.sum()) < LEAST_ROWS:
+        return
+    same = _same_targets(setup.train, setup.val, found.of)
+    if same >= SAME_TARGET and _same_targets(setup.train, setup.val, torch.where(copies, others, -1)) <= same - SHARED:
+        yield _suspicion("nearly equal", found, share, same)
 
 
 def _suspicion(kind: str, found: Copies, share: float, same: float) -> Suspicion:

@@ -3,8 +3,7 @@
 Rules: (1) the loss is not finite (or refuses) at the model's outputs, and is finite once they are brought to chances (to
 positive numbers, of quantities). (2) A loss of class numbers that is linear in the outputs: doubled outputs double it and a
 constant added to all scores of a row shifts it by as much, so it has no lowest value; that is a negative log-likelihood, which
-needs log-softmax. (3) A loss of classes or labels that is the same for all outputs below 0, where a tenth of the model's lie or
-more, and not between 0 and 1: it cuts outputs to chances. Mechanical, so certain.
+needs log-softmax. Mechanical, so certain.
 Source: torch.nn.NLLLoss and BCELoss on what they take.
 """
 
@@ -31,7 +30,6 @@ _FOLLOWS = (
     "lr_too_high",
     "dead_relu",
     "init_too_large",
-    "unstable_gradient",
 )
 
 
@@ -43,19 +41,6 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if not math.isfinite(own):
         if not math.isfinite(item(_moderate(item))):  # else only large outputs fail it
             yield from _refused(item, own)
-    elif item.task.categorical and item.domain == "scores" and _cut_to_chances(item):
-        below = float((item.outputs < 0).float().mean())
-        yield _missing(
-            f"the loss is the same for all outputs below 0, where {below:.0%} of the model's lie",
-            "it is made for chances: where outputs are cut to them no gradient comes back",
-            {
-                "share_below_0": below,
-                "loss_at_-1": _all(item, -1.0),
-                "loss_at_-3": _all(item, -3.0),
-                "loss_at_0.5": _all(item, 0.5),
-            },
-            _ended(item),
-        )
     elif item.task.kind == "classes" and not item.task.one_hot and item.domain == "scores" and _linear(item):
         dim = item.task.class_dim
         yield _missing(
@@ -91,31 +76,6 @@ def _linear(item: Asked) -> bool:
         and abs(once - moved) > 0.1
         and abs((once - item(scores + 2.0)) - 2 * (once - moved)) <= small
     )
-
-
-def _all(item: Asked, value: float) -> float:
-    """The loss where all outputs are the same."""
-    return item(torch.full_like(item.outputs, value))
-
-
-def _cut_to_chances(item: Asked) -> bool:
-    """Whether the loss looks at outputs between 0 and 1 only, and a tenth or more of the model's lie below."""
-    first, *others = (_all(item, value) for value in (-1.0, -3.0, -9.0))
-    small = 1e-6 * max(abs(first), 1e-3)
-    flat = all(abs(other - first) <= small for other in others)
-    inside = abs(_all(item, 0.05) - _all(item, 0.5)) > 1e-3 * max(abs(first), 1e-3)
-    return flat and inside and float((item.outputs < 0).float().mean()) >= 0.1
-
-
-def _ended(item: Asked) -> Remedy:
-    """The model with what brings its scores to chances."""
-    last = nn.Softmax(item.task.class_dim) if item.task.kind == "classes" else nn.Sigmoid()
-
-    def change(setup: Setup) -> Setup:
-        copied = setup.copied()
-        return copied.change(model=nn.Sequential(copied.model, last))
-
-    return Remedy(f"End the model in {type(last).__name__.lower()}, or take a loss of scores", change)
 
 
 def _refused(item: Asked, own: float) -> Iterator[Suspicion]:

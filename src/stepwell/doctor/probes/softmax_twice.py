@@ -124,6 +124,6 @@ def _wrong_dim(bench: Bench, call: Call, dim: int, outputs: Any, *, scores: bool
         {"shape": list(shape), "dim": dim, "rows": 11, "is_output": last},
         Remedy(text, change),
         proof="certain",
-        weight=0.92,
-        explains=("softmax_before_ce", "batch_dependence", *_SLOW),
+        weight=0.95,
+        explains=("softmax_before_ce", "batch_dependence", "missing_output_activation", "wrong_loss", *_SLOW),
     )

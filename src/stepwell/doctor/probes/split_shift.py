@@ -3,9 +3,7 @@
 Rule: a classifier tells the splits apart by their inputs (area under its curve above 0.8 on rows held out from it). With one
 factor and shift for each feature that brings validation to where training lies, the remedy is tried, and told if it helps.
 Without, the run must end far lower on validation than on training (0.25 of skill) while simple methods that learn from other
-validation rows do better. For relations: simple methods learn much within either split (0.3 of skill), and next to nothing of
-validation from training, where the run learns as little. For targets: a fifth of the validation rows has a class that training
-rows never have.
+validation rows do better. For targets: a fifth of the validation rows has a class that training rows never have.
 Source: the classifier two-sample test of Lopez-Paz and Oquab, ICLR 2017, arXiv:1610.06545.
 """
 
@@ -19,19 +17,15 @@ from torch import Tensor
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
-from stepwell.doctor.reference import Reference, reference_of
+from stepwell.doctor.probes.split_relation import halves
 from stepwell.doctor.remedies.data import in_units_of_validation
 from stepwell.doctor.rows import Rows
 from stepwell.doctor.scales import Scale, scale_of
-from stepwell.doctor.task import Task
-from stepwell.doctor.two_samples import told_apart
+from stepwell.doctor.two_samples import TOLD_APART, told_apart
 
 FEWEST_ROWS = 40
-TOLD_APART = 0.8
 GAP = 0.25  # of skill
 LEAST_LEAN = 0.3  # a normal sample of 700 values has less in nearly all draws: 3 * sqrt(6 / 700)
-FEWEST_RELATED = 100  # rows
-RELATED, LOST = 0.3, 0.25  # of skill above always saying the same, within a split; and the share of it that is found across
 NEW_CLASSES = 0.2  # of the validation rows
 _FOLLOWS = ("overfitting", "over_regularised", "too_few_epochs", "underfitting", "lr_too_high", "unnormalised_inputs")
 
@@ -44,8 +38,6 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     yield from _new_classes(bench, train, val)
     area, features = told_apart(train, val)
     if area < TOLD_APART:
-        if _other_relation(bench):
-            yield from _related_otherwise(bench)
         return
     evidence: dict[str, Number] = {"area_under_curve": round(area, 3), "num_columns": features}
     symptom = f"a classifier tells validation rows from training rows by their inputs (area under its curve {area:.2f})"
@@ -116,52 +108,8 @@ def _val_learns_from_itself(bench: Bench, train: Rows, val: Rows) -> bool:
         or last.train_skill - last.val_skill < GAP
     ):
         return False
-    known = _halves(val, bench.task)
+    known = halves(val, bench.task)
     return known is not None and known.best > last.val_skill + GAP / 2
-
-
-def _halves(rows: Rows, task: Task) -> Reference | None:
-    """What half of the rows tells of the other half."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    half = len(rows) // 2
-    return reference_of(rows.take(order[:half]), rows.take(order[half:]), task)
-
-
-def _other_relation(bench: Bench) -> bool:
-    """Whether simple methods learn much within either split and next to nothing from one to the other; nor does the run."""
-    across, val = bench.reference, bench.setup.val
-    if across is None or val is None or min(len(val), len(bench.setup.train)) < FEWEST_RELATED:
-        return False
-    inside = [_halves(rows, bench.task) for rows in (bench.setup.train, val)]
-    known = min((one.best - one.trivial for one in inside if one is not None), default=0.0)
-    if None in inside or known < RELATED or across.best - across.trivial > LOST * known or bench.own.failed:
-        return False
-    last = bench.own.last
-    if last.train_skill is None or last.val_skill is None:
-        return False
-    return last.val_skill - across.trivial <= LOST * known and last.train_skill - last.val_skill >= GAP
-
-
-def _related_otherwise(bench: Bench) -> Iterator[Suspicion]:
-    across, val = bench.reference, bench.setup.val
-    assert across is not None
-    assert val is not None
-    inside = [_halves(rows, bench.task) for rows in (bench.setup.train, val)]
-    yield Suspicion(
-        "train_val_mismatch",
-        "targets follow from inputs within either split, and not from one split to the other",
-        "columns, codes or classes have another order or another meaning in validation",
-        {
-            "skill_within_train": None if inside[0] is None else round(inside[0].best, 4),
-            "skill_within_val": None if inside[1] is None else round(inside[1].best, 4),
-            "skill_from_train_to_val": round(across.best, 4),
-            "val_skill": bench.own.last.val_skill,
-        },
-        Remedy("Give both splits the same columns in the same order, and the same codes of classes and categories"),
-        proof="certain",
-        weight=0.92,
-        explains=_FOLLOWS,
-    )
 
 
 def _new_classes(bench: Bench, train: Rows, val: Rows) -> Iterator[Suspicion]:

@@ -1,9 +1,9 @@
 """Targets that meet outputs of another shape, so that every output is compared with every target.
 
-Rule: outputs and targets hold as many numbers in other shapes, the loss stays the same whichever row a target belongs to, and
-it doesn't once targets are given the outputs' shape; or one output per row meets several targets. Threshold: equal to 1e-5 of
-the loss. Mechanical, so certain. Source: PyTorch's warning of mse_loss on broadcasting; GitHub deepset-ai/FARM#229,
-pytorch/pytorch#4938.
+Rule: outputs and targets hold as many numbers in other shapes, the loss stays the same whichever row a target belongs to, or is
+that of both repeated to a larger common shape, and it isn't once targets are given the outputs' shape; or one output per row
+meets several targets. Threshold: equal to 1e-5 of the loss. Mechanical, so certain.
+Source: PyTorch's warning of mse_loss on broadcasting; GitHub deepset-ai/FARM#229, pytorch/pytorch#4938.
 """
 
 from __future__ import annotations
@@ -35,17 +35,21 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if outputs.is_floating_point():  # outputs that differ between rows, lest a constant model hides the pairing
         draw = torch.Generator().manual_seed(0)
         outputs = outputs + 0.1 * (outputs.std() + 0.1) * torch.rand(outputs.shape, generator=draw)
-    turned = targets.roll(1, 0)
     mended = Reshaped(bench.setup.loss)
+    size = bench.setup.batch_size
+    if size < len(outputs) and not math.isfinite(value_of(bench.setup.loss, outputs, targets)):
+        outputs, targets = outputs[:size], targets[:size]  # there are shapes that broadcast in batches of one size only
+    turned = targets.roll(1, 0)
     same, moved = value_of(bench.setup.loss, outputs, targets), value_of(bench.setup.loss, outputs, turned)
     right, wrong = value_of(mended, outputs, targets), value_of(mended, outputs, turned)
     if not all(math.isfinite(value) for value in (same, moved, right, wrong)):
         return
     small = 1e-5 * max(abs(same), 1e-6)
-    if abs(same - moved) <= small and abs(right - wrong) > 10 * small:
+    mixed = abs(same - moved) <= small or _is_broadcast(bench, outputs, targets, same)
+    if mixed and abs(right - wrong) > 10 * small:
         yield Suspicion(
             "target_shape_mismatch",
-            f"outputs are {_shape(outputs)}, targets {_shape(targets)}; the loss is the same whichever row a target belongs to",
+            f"outputs are {_shape(outputs)}, targets {_shape(targets)}; every output meets targets of other rows",
             "the shapes broadcast: every output is compared with every target, so the best answer is the targets' mean",
             {
                 "outputs": list(outputs.shape),
@@ -59,6 +63,18 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             weight=0.95,
             explains=("underfitting", "wrong_loss", "lr_too_low", "capacity_too_small", "too_few_epochs"),
         )
+
+
+def _is_broadcast(bench: Bench, outputs: Tensor, targets: Tensor, value: float) -> bool:
+    """Whether the loss is that of both tensors repeated to the shape in which they meet."""
+    try:
+        shape = (outputs.float() + targets.float()).shape
+    except RuntimeError:
+        return False
+    if shape.numel() <= outputs.numel():
+        return False
+    repeated = value_of(bench.setup.loss, outputs.expand(shape), targets.expand(shape))
+    return abs(repeated - value) <= 1e-5 * max(abs(value), 1e-6)
 
 
 def _one_for_many(bench: Bench, outputs: Tensor, targets: Tensor) -> Iterator[Suspicion]:

@@ -87,10 +87,10 @@ def known_only(setup: Setup, num_classes: int, class_dim: int) -> Setup:
     return kept if bool(known.any(1).eq(known.all(1)).all()) else kept.change(loss=KnownOnly(setup.loss, num_classes, class_dim))
 
 
-def class_weights(setup: Setup, counts: Tensor, *, one_hot: bool = False) -> Setup:
+def class_weights(setup: Setup, counts: Tensor, *, one_hot: bool = False, class_dim: int = -1) -> Setup:
     """Every class counts the same altogether: weights are the inverse of the classes' counts, 1 on average over rows."""
     weights = counts.sum() / (counts.clamp(min=1) * (counts > 0).sum())
-    return setup.change(loss=ClassWeighted(setup.loss, weights.float(), one_hot=one_hot))
+    return setup.change(loss=ClassWeighted(setup.loss, weights.float(), one_hot=one_hot, class_dim=class_dim))
 
 
 def shifted(setup: Setup, shift: int, *, val: bool = False) -> Setup:

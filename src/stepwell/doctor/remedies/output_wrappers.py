@@ -109,12 +109,18 @@ class ClassWeighted:
         loss: a mean over rows.
         weights: (num_classes,) of rows of each class.
         one_hot: targets are rows with a single 1.
+        class_dim: of outputs with classes at each of several places; these count one by one then.
     """
 
-    def __init__(self, loss: Loss, weights: Tensor, *, one_hot: bool = False) -> None:
-        self.loss, self.weights, self.one_hot = loss, weights, one_hot
+    def __init__(self, loss: Loss, weights: Tensor, *, one_hot: bool = False, class_dim: int = -1) -> None:
+        self.loss, self.weights, self.one_hot, self.class_dim = loss, weights, one_hot, class_dim
 
     def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
+        if outputs.dim() == 3 and targets.dim() == 2 and not self.one_hot:
+            moved = outputs.movedim(self.class_dim, -1)
+            known = targets.reshape(-1) >= 0  # a class below 0 marks what losses ignore
+            outputs = moved.reshape(-1, 1, moved.shape[-1])[known].movedim(-1, self.class_dim)
+            targets = targets.reshape(-1, 1)[known]
         labels = (targets.argmax(-1) if self.one_hot else targets.reshape(len(targets), -1)[:, 0]).long()
         total, mass = torch.zeros(()), 0.0
         for label in torch.unique(labels).tolist():

@@ -1,0 +1,70 @@
+"""train_val_mismatch: inputs look alike in both splits, and mean something else.
+
+Rule: simple methods learn much within either split (0.3 of skill above always saying the same), and next to nothing of
+validation from training (a quarter of that); the run is far better on training rows, and learns as little of validation. Inputs
+that a classifier tells apart are asked elsewhere. A certain proof: what holds in one split doesn't in the other.
+Source: concept shift in the terms of Moreno-Torres et al., A unifying view on dataset shift, Pattern Recognition 2012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from stepwell.doctor.bench import Bench
+from stepwell.doctor.findings import Remedy, Suspicion
+from stepwell.doctor.reference import Reference, reference_of
+from stepwell.doctor.rows import Rows
+from stepwell.doctor.task import Task
+from stepwell.doctor.two_samples import TOLD_APART, told_apart
+
+FEWEST_RELATED = 100  # rows
+RELATED, LOST = 0.3, 0.25  # of skill above always saying the same, within a split; and the share of it that is found across
+GAP = 0.25  # of skill
+
+
+def probe(bench: Bench) -> Iterator[Suspicion]:
+    across, val = bench.reference, bench.setup.val
+    if across is None or val is None or not _is_other(bench):
+        return
+    inside = [halves(rows, bench.task) for rows in (bench.setup.train, val)]
+    yield Suspicion(
+        "train_val_mismatch",
+        "targets follow from inputs within either split, and not from one split to the other",
+        "columns, codes or classes have another order or another meaning in validation",
+        {
+            "skill_within_train": None if inside[0] is None else round(inside[0].best, 4),
+            "skill_within_val": None if inside[1] is None else round(inside[1].best, 4),
+            "skill_from_train_to_val": round(across.best, 4),
+            "val_skill": bench.own.last.val_skill,
+        },
+        Remedy("Give both splits the same columns in the same order, and the same codes of classes and categories"),
+        proof="certain",
+        weight=0.92,
+        explains=("overfitting", "over_regularised", "too_few_epochs", "underfitting", "lr_too_high", "labels_misaligned"),
+    )
+
+
+def _is_other(bench: Bench) -> bool:
+    """Whether simple methods learn much within either split and next to nothing from one to the other; nor does the run."""
+    across, val = bench.reference, bench.setup.val
+    if across is None or val is None or min(len(val), len(bench.setup.train)) < FEWEST_RELATED:
+        return False
+    inside = [halves(rows, bench.task) for rows in (bench.setup.train, val)]
+    known = min((one.best - one.trivial for one in inside if one is not None), default=0.0)
+    if None in inside or known < RELATED or across.best - across.trivial > LOST * known or bench.own.failed:
+        return False
+    if told_apart(bench.setup.train, val)[0] >= TOLD_APART:
+        return False  # other inputs: asked elsewhere
+    last = bench.own.last
+    if last.train_skill is None or last.val_skill is None:
+        return False
+    return last.val_skill - across.trivial <= LOST * known and last.train_skill - last.val_skill >= GAP
+
+
+def halves(rows: Rows, task: Task) -> Reference | None:
+    """What half of the rows tells of the other half."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    half = len(rows) // 2
+    return reference_of(rows.take(order[:half]), rows.take(order[half:]), task)
