@@ -12,7 +12,7 @@ from stepwell.core.randomness import seeded_defaults
 from stepwell.doctor import curves
 from stepwell.doctor.bench import SEEDS, Bench
 from stepwell.doctor.calls import Call, calls_of
-from stepwell.doctor.probes.gradient_flow import flow_of
+from stepwell.doctor.probes.gradient_flow import flow_of, tables_of
 from stepwell.doctor.rows import Rows
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.trials import Course, index_batches, take_step
@@ -79,7 +79,9 @@ def pattern_of(course: Course) -> curves.Verdict:
 def gradients_of(bench: Bench) -> Gradients:
     """Two backward passes over the first batch."""
     before, after = (flow_of(setup, bench.first_batch).ratios for setup in (bench.setup, bench.own.setup))
-    names = [name for name, part in bench.setup.model.named_parameters() if part.dim() >= 2]
+    model = bench.setup.model
+    tables = tables_of(model)
+    names = [name for name, part in model.named_parameters() if part.dim() >= 2 and id(part) not in tables]
     return Gradients(names, [before.get(name, math.nan) for name in names], [after.get(name, math.nan) for name in names])
 
 

@@ -115,7 +115,11 @@ def _tiles(diagnosis: Diagnosis) -> Html:
     if not diagnosis.whole:
         planned += f"; of these the first {diagnosis.bench.trial_steps:,} were tried"
     tiles = [
-        ("first finding", first.id if first else "none", f"confidence {first.confidence:.0%}" if first else "nothing is wrong"),
+        (
+            "first finding",
+            first.id.replace("_", " ") if first else "none",
+            f"confidence {first.confidence:.0%}" if first else "nothing is wrong",
+        ),
         ("training rows", f"{setup.train.num_there:,}", f"{num_parameters:,} parameters"),
         ("planned", amount(setup.num_steps, "step"), planned),
         ("asked in", f"{diagnosis.seconds:.1f} s", f"of the CPU, {amount(diagnosis.num_steps, 'step')} of trials"),

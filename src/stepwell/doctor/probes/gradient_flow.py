@@ -132,6 +132,11 @@ def _norm() -> Remedy:
     return Remedy("Put a norm behind each layer but the last", normed)
 
 
+def tables_of(model: nn.Module) -> set[int]:
+    """Ids of the weights of embeddings: a batch touches few of their rows, so their gradient says little."""
+    return {id(part.weight) for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
+
+
 def flow_of(setup: Setup, rows: Rows) -> Flow:
     """One backward pass of a copy over some rows, in training mode."""
     copied = setup.copied()
@@ -147,8 +152,7 @@ def flow_of(setup: Setup, rows: Rows) -> Flow:
     norms = {name: float(part.grad.norm()) for name, part in parts.items() if part.grad is not None}
     biases = max((norm for name, norm in norms.items() if parts[name].dim() < 2), default=0.0)
     # Weights that start at zero on purpose (heads, branches) have no ratio, and what lies before them no gradient yet.
-    # And of a table of embeddings a batch touches a few rows.
-    tables = {id(part.weight) for part in copied.model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
+    tables = tables_of(copied.model)
     sizes = {
         name: float(part.detach().norm())
         for name, part in parts.items()

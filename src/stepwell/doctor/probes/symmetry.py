@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
-from stepwell.doctor.probes.gradient_flow import flow_of
+from stepwell.doctor.probes.gradient_flow import flow_of, tables_of
 from stepwell.doctor.probes.held import held_tensors
 from stepwell.doctor.remedies.modules import drawn_anew
 
@@ -63,7 +63,7 @@ def _without_gradient(bench: Bench, alike: list[str]) -> list[str]:
 
 def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Trainable weights of several units; embeddings' rows are inputs, not units."""
-    tables = {id(part.weight) for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
+    tables = tables_of(model)
     return [
         (name, part)
         for name, part in model.named_parameters()
