@@ -88,7 +88,7 @@ def left_out(all_told: Sequence[Told]) -> list[tuple[float, bool]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Count, and print."""
     parser = argparse.ArgumentParser(description="How sure the doctor may be.")
-    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "held_out"])
+    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "last", "held_out"])
     parser.add_argument("--seed", type=int, default=1, help="that the cases are built from")
     parser.add_argument("--part", default="0/1", help="of the cases, e.g. 0/2 for every other one")
     parser.add_argument("--json", type=Path, help="also write the findings here")

@@ -113,7 +113,7 @@ def bars(results: Sequence[Scored]) -> list[Bar]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score one half and print it."""
     parser = argparse.ArgumentParser(description="How good the doctor is.")
-    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "held_out"])
+    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "last", "held_out"])
     parser.add_argument("--only", help="names that contain this, or ids that are the truth")
     parser.add_argument("--part", default="0/1", help="of the cases, e.g. 0/2 for every other one")
     parser.add_argument("--quiet", choices=["no", "yes"], default="no", help="yes: the figures only, no single case")

@@ -13,7 +13,7 @@ from benchmarks.clinic.case import Case
 from benchmarks.clinic.vocabulary import IDS
 from torch import nn
 
-PARTS = [f"benchmarks.clinic.{name}" for name in ("rules_seen", "later", "latest", "held_out")]
+PARTS = [f"benchmarks.clinic.{name}" for name in ("rules_seen", "later", "latest", "last", "held_out")]
 WHOLE = ("benchmarks.clinic.rules_seen", "benchmarks.clinic.held_out")  # each id has a case
 
 

@@ -31,7 +31,7 @@ def _modules(monkeypatch: pytest.MonkeyPatch, **made: Any) -> None:
 
 
 def test_stages_go_from_what_costs_nothing_to_what_costs_trainings() -> None:
-    assert [stage.name for stage in STAGES] == ["data", "static", "start", "fit", "run"]
+    assert [stage.name for stage in STAGES] == ["data", "static", "start", "fit", "course", "run"]
 
 
 def test_every_probe_there_is_is_asked_once() -> None:

@@ -118,6 +118,13 @@ def test_what_a_weightier_remedy_explains_is_tried_too_where_something_is_left_t
     assert bench.asked == ["root"]
 
 
+def test_a_strong_measurement_for_the_author_comes_before_a_little_gain_that_it_explains() -> None:
+    strong = _item("splits differ", weight=0.92, change=False, proof="mechanism", explains=("overfitting",))
+    assert _ids(_Bench({"overfitting": 0.60}), strong, _item("overfitting", weight=0.7)) == ["splits differ"]
+    assert _ids(_Bench({"overfitting": 0.99}), strong, _item("overfitting", weight=0.7)) == ["overfitting"]
+    assert _ids(_Bench({"rate": 0.60}), strong, _item("rate", weight=0.7)) == ["rate"]
+
+
 def test_a_last_resort_is_not_tried_where_something_helped() -> None:
     bench = _Bench({"cause": 0.70, "wider": 0.95})
     assert _ids(bench, _item("cause", weight=0.6), _item("wider", weight=0.2)) == ["cause"]

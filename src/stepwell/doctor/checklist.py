@@ -19,7 +19,7 @@ class Stage:
     """Questions that cost about the same, asked together.
 
     Args:
-        name: "data", "static", "start", "fit", "run".
+        name: "data", "static", "start", "fit", "course", "run".
         probes: names of files in `doctor/probes`, each of which has a function `probe`.
         trains: whether they train, which is left out once something is certain: what they find is never more than likely.
     """
@@ -57,6 +57,7 @@ STAGES: tuple[Stage, ...] = (
             "softmax_twice",
             "output_domain",
             "cut_outputs",
+            "entropy_of_quantities",
             "output_range",
             "held",
             "unregistered",
@@ -71,10 +72,11 @@ STAGES: tuple[Stage, ...] = (
         ),
     ),
     Stage("fit", ("one_batch",), trains=True),
+    Stage("course", ("momentum", "weight_decay", "dropout", "gradient_flow"), trains=True),
     Stage(
         "run",
         (
-            *("momentum", "weight_decay", "dropout", "gradient_flow", "learning_rate", "epochs", "unstable_gradient"),
+            *("learning_rate", "epochs", "unstable_gradient"),
             *("nonfinite_step", "overfitting", "class_imbalance", "unrelated_labels", "capacity", "underfitting"),
         ),
         trains=True,

@@ -23,6 +23,7 @@ MOST_TOLD = 2
 MOST_FIRST = 3  # remedies that are tried before the run's own questions
 MOST_RIVALS = 2  # remedies that are tried beside one that leaves nothing to gain
 SPECIFIC = 0.7  # weight, from which on a suspicion is one of this setup alone
+STRONG = 0.9  # weight of a measurement that says more than a remedy of what follows from it
 MEASURED = 0.6  # weight of what is told beside a last resort
 LAST_RESORT = 0.2  # weight: such a remedy helps against nearly everything, and is tried only where no other helped
 _ORDER = {"certain": 0, "mechanism": 1, "symptom": 2}
@@ -69,6 +70,9 @@ def judged(bench: Bench, found: Iterable[Suspicion]) -> list[Finding]:
         first, *others = _without_explained([(item, None) for item in certain])
         return [replace(first, tried=_shown(bench, certain, first)), *others]
     helped, failed = _tried(bench, ordered)
+    root = _measured_root(bench, ordered, helped)
+    if root is not None:
+        return _without_explained([(root, None)])
     if helped:
         kept = _roots(helped)
         most = max(tried.gain for _, tried in kept)
@@ -117,6 +121,17 @@ def _covered(bench: Bench, item: Suspicion, root: Suspicion, gained: Tried) -> b
     """Whether a remedy needn't be tried beside one that helped: it is the same fault, or one that follows from it, and little is
     left to gain."""
     return item.id == root.id or (item.id in root.explains and _nothing_left(bench, gained))
+
+
+def _measured_root(bench: Bench, ordered: Iterable[Suspicion], helped: Sequence[tuple[Suspicion, Tried]]) -> Suspicion | None:
+    """A strong measurement that only the author can mend, where it explains all that helped and these leave much to gain."""
+    if not helped or any(_nothing_left(bench, tried) for _, tried in helped):
+        return None
+    for item in ordered:
+        strong = item.proof == "mechanism" and item.remedy.change is None and item.weight >= STRONG
+        if strong and all(one.id in item.explains for one, _ in helped):
+            return item
+    return None
 
 
 def _shown(bench: Bench, certain: Sequence[Suspicion], finding: Finding) -> Tried | None:

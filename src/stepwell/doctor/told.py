@@ -23,7 +23,8 @@ STAGE_WORDS = {
     "static": "shapes and tensors",
     "start": "the untrained model",
     "fit": "a few steps",
-    "run": "the training and its remedies",
+    "course": "the training",
+    "run": "its remedies",
     "records": "the records of the run",
 }
 

@@ -77,3 +77,16 @@ def test_a_bias_so_low_that_no_row_activates_its_units_is_not_detached() -> None
         model[0].bias.fill_(-3.2)  # type: ignore[union-attr,operator]
     inputs, targets = signs()
     assert ids("detached", bench_of(model, (inputs.clamp(-1, 1), targets))) == []
+
+
+def test_a_loss_of_classes_by_argmax_that_asks_for_a_gradient_reaches_nothing() -> None:
+    def guessed(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(1).float() - targets.float()).square().mean().requires_grad_()
+
+    (found,) = said("detached", bench_of(mlp(4, 8, 2), signs(), loss=guessed))
+    assert (found.id, found.proof) == ("detached_graph", "certain")
+    assert found.remedy.change is None
+
+
+def test_a_loss_of_some_of_the_outputs_is_not_cut() -> None:
+    assert ids("detached", bench_of(mlp(4, 8, 2), signs(), loss=lambda outputs, targets: outputs[:, :1].square().mean())) == []

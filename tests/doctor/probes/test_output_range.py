@@ -103,3 +103,18 @@ def test_a_softmax_before_a_loss_of_scores_of_several_labels_is_left_out() -> No
 
 def test_sigmoids_over_several_labels_are_healthy() -> None:
     assert ids("output_range", bench_of(nn.Sequential(mlp(4, 8, 3), nn.Sigmoid()), _several(), loss=nn.BCELoss())) == []
+
+
+class _Direction(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.normalize(self.layer(inputs), dim=1)
+
+
+def test_outputs_that_are_brought_to_one_length_are_healthy() -> None:
+    inputs = noise(200, 4)
+    targets = nn.functional.normalize(inputs[:, :2], dim=1)
+    assert ids("output_range", bench_of(_Direction(), (inputs, targets), loss=nn.MSELoss())) == []

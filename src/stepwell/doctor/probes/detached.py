@@ -45,6 +45,9 @@ _OPENED: dict[str, Action] = {"detach": untouched, "detach_": untouched, "_set_g
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
+    if _cut_by_loss(bench):
+        yield _of_loss()
+        return
     setup = bench.setup.copied()
     model = setup.model.eval()
     held = held_tensors(setup)
@@ -83,6 +86,36 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         proof="mechanism" if change is not None else "certain",
         weight=0.9,
         explains=("underfitting", "capacity_too_small", "vanishing_gradient", "lr_too_low", "too_few_epochs", "frozen_params"),
+    )
+
+
+def _cut_by_loss(bench: Bench) -> bool:
+    """Whether the loss has a gradient, the outputs take one, and none comes from the one to the other."""
+    setup = bench.setup.copied()
+    rows = bench.first_batch
+    with seeded_defaults(0), torch.enable_grad():
+        try:
+            outputs = setup.model.train()(rows.inputs)
+            loss = setup.loss(outputs, rows.targets)
+        except Exception:  # what fails is told as a crash
+            return False
+        parts = [part for part in tensors(outputs) if part.requires_grad]
+        if not parts or not isinstance(loss, Tensor) or not loss.requires_grad or loss.numel() != 1:
+            return False
+        held = [part for part in setup.model.parameters() if part.requires_grad]
+        return all(slope is None for slope in torch.autograd.grad(loss, [*parts, *held], allow_unused=True))
+
+
+def _of_loss() -> Suspicion:
+    return Suspicion(
+        "detached_graph",
+        "the loss asks for a gradient, and none of it reaches the outputs",
+        "the loss is computed from something that has no gradient: classes by argmax, rounded or copied values",
+        {},
+        Remedy("Compute the loss from the outputs themselves; requires_grad on a loss joins it to nothing"),
+        proof="certain",
+        weight=0.95,
+        explains=("underfitting", "vanishing_gradient", "lr_too_low", "too_few_epochs", "frozen_params", "wrong_loss"),
     )
 
 

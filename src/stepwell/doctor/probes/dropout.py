@@ -1,7 +1,7 @@
 """dropout_too_high: so much is dropped that too little is left to learn from.
 
-Rule: the training doesn't learn its own rows, a dropout of at least 0.55 is called in a forward pass, by modules or by
-functions, and with 0.2 instead more validation skill is reached.
+Rule: the training doesn't learn its own rows to perfection, a dropout of at least 0.55 is called in a forward pass, by modules
+or by functions, and with 0.2 instead more validation skill is reached.
 Source: Srivastava et al., JMLR 2014, figure 9: between 0.4 and 0.8 kept nothing changes, with less kept training suffers.
 """
 
@@ -12,7 +12,7 @@ from functools import partial
 
 from stepwell.core.modules.dropout_places import dropout_places
 from stepwell.core.randomness import seeded_defaults
-from stepwell.doctor.bench import Bench
+from stepwell.doctor.bench import WELL, Bench
 from stepwell.doctor.dropped import dropped_shares, with_less_dropout
 from stepwell.doctor.findings import Remedy, Suspicion
 
@@ -21,7 +21,8 @@ LIGHT = 0.2
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
-    if not bench.unfit:
+    own = bench.own
+    if not (own.failed or own.last.train_skill is None or own.last.train_skill < WELL):
         return
     model = bench.setup.copied().model.train()
     with seeded_defaults(0):

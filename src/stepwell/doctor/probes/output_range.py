@@ -55,6 +55,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if item.task.kind == "multi_label" and sums_to_one(item.outputs, -1):
         yield _rivals(item, reach)
         return
+    if item.task.kind == "quantity" and _of_one_length(item.outputs):
+        return  # brought to a length, as directions are: how far single numbers reach says nothing
     if reach.low == reach.high:
         yield _constant(item, reach)
         return
@@ -100,6 +102,14 @@ def _needs(item: Asked) -> str:
     if item.task.kind == "quantity":
         return f"targets lie between {float(item.targets.min()):.3g} and {float(item.targets.max()):.3g}"
     return "the loss takes scores of both signs"
+
+
+def _of_one_length(outputs: Tensor) -> bool:
+    """Whether all rows of several numbers have the same norm."""
+    if outputs.dim() < 2 or outputs.shape[-1] < 2:
+        return False
+    norms = outputs.detach().float().norm(dim=-1)
+    return bool(norms.mean() > 0) and float((norms - norms.mean()).abs().max()) <= 1e-3 * float(norms.mean())
 
 
 def _rivals(item: Asked, reach: Reach) -> Suspicion:
