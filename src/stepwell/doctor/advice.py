@@ -16,7 +16,7 @@ from stepwell.doctor.remedies.cycles import cycled
 from stepwell.doctor.remedies.half import bf16_check, half_precision, has_fast_bf16
 from stepwell.doctor.remedies.regularising import STEPS, NotApplicable
 from stepwell.doctor.setup import Setup
-from stepwell.doctor.trials import Course
+from stepwell.doctor.trials import Course, tried_of
 from stepwell.report.text import amount
 
 Advice = Literal["none", "cheap", "all"]
@@ -68,13 +68,7 @@ def beside(bench: Bench, base: Setup, changed: Setup) -> Tried | None:
         after.append(bench.course(changed, seed=seed))
         if after[-1].skill() <= before[-1].skill():
             break
-    return Tried(
-        tuple(course.skill() for course in before),
-        tuple(course.skill() for course in after),
-        tuple(course.end_loss for course in before),
-        tuple(course.end_loss for course in after),
-        len(after[0].losses),
-    )
+    return tried_of(before, after)
 
 
 def _regularise(bench: Bench, mode: Advice) -> Iterator[Finding]:

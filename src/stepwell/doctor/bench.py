@@ -17,7 +17,7 @@ from stepwell.doctor.reference import Reference, reference_of
 from stepwell.doctor.rows import Rows
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.task import Task, task_of
-from stepwell.doctor.trials import Course, detached, outputs_over, train
+from stepwell.doctor.trials import Course, detached, outputs_over, train, tried_of
 
 SEEDS = (0, 1)
 LONGEST = 3.0  # CPU seconds of one training; of longer ones only the beginning is run
@@ -251,10 +251,4 @@ class Bench:
             afters.append(self.course(mended, seed=seed, num_steps=num_steps))
             if afters[-1].skill(measure) <= befores[-1].skill(measure) and afters[-1].end_loss >= befores[-1].end_loss:
                 break
-        return Tried(
-            tuple(course.skill(measure) for course in befores),
-            tuple(course.skill(measure) for course in afters),
-            tuple(course.end_loss for course in befores),
-            tuple(course.end_loss for course in afters),
-            len(afters[0].losses),
-        )
+        return tried_of(befores, afters, measure)

@@ -11,6 +11,7 @@ from stepwell.doctor.bench import SEEDS, WELL, Bench
 from stepwell.doctor.confidence import confidence, standing_of
 from stepwell.doctor.findings import Finding, Measure, Suspicion, Tried
 from stepwell.doctor.setup import Setup
+from stepwell.doctor.trials import tried_of
 
 logger = logging.getLogger("stepwell.doctor")
 
@@ -162,13 +163,7 @@ def side_by_side(bench: Bench, mended: Setup, seeds: tuple[int, ...], measure: M
     else:
         afters = [own.course(mended, seed=seed, num_steps=steps) for seed in seeds]
         bench.spent_steps += own.spent_steps
-    return Tried(
-        tuple(course.skill(measure) for course in befores),
-        tuple(course.skill(measure) for course in afters),
-        tuple(course.end_loss for course in befores),
-        tuple(course.end_loss for course in afters),
-        len(afters[0].losses),
-    )
+    return tried_of(befores, afters, measure)
 
 
 def _trial(bench: Bench, item: Suspicion) -> Tried | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.core.randomness import seeded_defaults
-from stepwell.doctor.findings import Measure
+from stepwell.doctor.findings import Measure, Tried
 from stepwell.doctor.rows import Rows, like, tree
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.task import Task
@@ -112,6 +112,17 @@ class Course:
             return 0.0
         gone = max(0.0, (losses[0] - losses[1]) / abs(losses[0]))
         return gone / (1.0 + gone)  # a loss may have no floor: what is gone may be more than there was
+
+
+def tried_of(befores: Sequence[Course], afters: Sequence[Course], measure: Measure = "skill") -> Tried:
+    """What pairs of courses, a seed each, say of a remedy."""
+    return Tried(
+        tuple(course.skill(measure) for course in befores),
+        tuple(course.skill(measure) for course in afters),
+        tuple(course.end_loss for course in befores),
+        tuple(course.end_loss for course in afters),
+        len(afters[0].losses),
+    )
 
 
 @contextmanager
