@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from small_setups import Pair, bench_of, ids, mlp, noise, said, signs
-from torch import nn
+from torch import Tensor, nn
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.probes.capacity import hidden_widths
+from stepwell.doctor.remedies.wider import wider
 
 ADAM = {"name": "adam", "lr": 0.02}
 
@@ -51,3 +53,31 @@ def test_widths_are_those_of_all_layers_but_the_last() -> None:
     assert hidden_widths(model) == [6, 5]
     assert hidden_widths(nn.Sequential(nn.GRU(3, 7), nn.Linear(7, 2))) == [7]
     assert hidden_widths(nn.Linear(3, 2)) == []
+
+
+class _Reader(nn.Module):
+    """Scores at each of five moments, from those before it or from both sides."""
+
+    def __init__(self, *, both_ways: bool) -> None:
+        super().__init__()
+        self.cells = nn.GRU(3, 4, batch_first=True, bidirectional=both_ways)
+        self.head = nn.Linear(8 if both_ways else 4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.cells(inputs)[0])
+        return outputs
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_a_branch_beside_a_causal_model_sees_no_more_than_it(both_ways: bool) -> None:
+    inputs = noise(40, 5, 3)
+    bench = bench_of(
+        _Reader(both_ways=both_ways), (inputs, (inputs[:, :, 0] > 0).long()), loss=lambda outputs, targets: outputs.sum()
+    )
+    model = wider(bench.setup).model.eval()
+    later = inputs.clone()
+    later[:, 3:] += 1.0
+    changed = (model(later) - model(inputs)).abs().amax((0, 2))
+    assert bool((changed[:3] > 1e-4).all()) is both_ways
+    assert bool((changed[:3] <= 1e-6).all()) is not both_ways
+    assert bool((changed[3:] > 1e-4).all())

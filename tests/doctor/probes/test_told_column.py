@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from small_setups import bench_of, ids, mlp, noise, said
 from torch import Tensor
 
@@ -34,4 +33,3 @@ def test_a_flag_that_decides_a_class_is_healthy() -> None:
     inputs[:, 2] = (inputs[:, 2] > 0).float()
     labels = inputs[:, 2].long()
     assert ids("told_column", bench_of(mlp(4, 8, 2), (inputs, labels), (inputs.clone(), labels))) == []
-    assert torch.equal(labels, inputs[:, 2].long())

@@ -25,42 +25,33 @@ GAP = 0.25  # of skill
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
-    across, val = bench.reference, bench.setup.val
-    if across is None or val is None or not _is_other(bench):
+    train, val, across = bench.setup.train, bench.setup.val, bench.reference
+    if val is None or across is None or min(len(val), len(train)) < FEWEST_RELATED or bench.own.failed:
         return
-    inside = [halves(rows, bench.task) for rows in (bench.setup.train, val)]
+    inside = [one for one in (halves(train, bench.task), halves(val, bench.task)) if one is not None]
+    known = min((one.best - one.trivial for one in inside), default=0.0)
+    if len(inside) < 2 or known < RELATED or across.best - across.trivial > LOST * known:
+        return
+    last = bench.own.last
+    if last.train_skill is None or last.val_skill is None or last.train_skill - last.val_skill < GAP:
+        return
+    if last.val_skill - across.trivial > LOST * known or told_apart(train, val)[0] >= TOLD_APART:  # other inputs: asked elsewhere
+        return
     yield Suspicion(
         "train_val_mismatch",
         "targets follow from inputs within either split, and not from one split to the other",
         "columns, codes or classes have another order or another meaning in validation",
         {
-            "skill_within_train": None if inside[0] is None else round(inside[0].best, 4),
-            "skill_within_val": None if inside[1] is None else round(inside[1].best, 4),
+            "skill_within_train": round(inside[0].best, 4),
+            "skill_within_val": round(inside[1].best, 4),
             "skill_from_train_to_val": round(across.best, 4),
-            "val_skill": bench.own.last.val_skill,
+            "val_skill": last.val_skill,
         },
         Remedy("Give both splits the same columns in the same order, and the same codes of classes and categories"),
         proof="certain",
         weight=0.92,
         explains=("overfitting", "over_regularised", "too_few_epochs", "underfitting", "lr_too_high", "labels_misaligned"),
     )
-
-
-def _is_other(bench: Bench) -> bool:
-    """Whether simple methods learn much within either split and next to nothing from one to the other; nor does the run."""
-    across, val = bench.reference, bench.setup.val
-    if across is None or val is None or min(len(val), len(bench.setup.train)) < FEWEST_RELATED:
-        return False
-    inside = [halves(rows, bench.task) for rows in (bench.setup.train, val)]
-    known = min((one.best - one.trivial for one in inside if one is not None), default=0.0)
-    if None in inside or known < RELATED or across.best - across.trivial > LOST * known or bench.own.failed:
-        return False
-    if told_apart(bench.setup.train, val)[0] >= TOLD_APART:
-        return False  # other inputs: asked elsewhere
-    last = bench.own.last
-    if last.train_skill is None or last.val_skill is None:
-        return False
-    return last.val_skill - across.trivial <= LOST * known and last.train_skill - last.val_skill >= GAP
 
 
 def halves(rows: Rows, task: Task) -> Reference | None:

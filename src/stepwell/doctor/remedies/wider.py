@@ -63,9 +63,7 @@ def is_causal(model: nn.Module, inputs: Tensor, outputs: Tensor) -> bool:
         return False
     other = inputs.clone()
     other[:, -1] = inputs[torch.arange(len(inputs)).roll(1), -1] if not inputs.is_floating_point() else inputs[:, -1] + 1.0
-    change = (
-        (model(other) - outputs).abs().flatten(2).amax((0, 2)) if outputs.dim() > 2 else (model(other) - outputs).abs().amax(0)
-    )
+    change = (model(other) - outputs).abs().reshape(len(inputs), inputs.shape[1], -1).amax((0, 2))
     near = 1e-5 * float(outputs.abs().max())
     return float(change[:-1].max()) <= near < float(change[-1])
 
