@@ -1,8 +1,8 @@
-"""How sure the doctor may be: `python -m benchmarks.clinic.calibrate [rules_seen | later | latest | held_out] [--seed 1]`.
+"""How sure the doctor may be: `python -m benchmarks.clinic.calibrate [rules_seen | round_1 ...] [--seed 1]`.
 
 Diagnoses the cases of a part, counts in how many of each bin of `stepwell.doctor.confidence` a finding was right, prints that
 table as the module holds it, and the reliability: what was said beside what came true, the Brier score and the expected
-calibration error. The module's own table was counted over `later` and `latest` as the rules stood before they were seen.
+calibration error. The module's own table was counted over `round_1` and `round_2` as the rules stood before they were seen.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import itertools
 import torch
 
 import stepwell
+from benchmarks.clinic import SETS
 from benchmarks.clinic.case import Case
 from stepwell.doctor.confidence import BINS, COUNTS, Bin, Standing, bin_of, confidence, counted
 
@@ -88,7 +89,7 @@ def left_out(all_told: Sequence[Told]) -> list[tuple[float, bool]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Count, and print."""
     parser = argparse.ArgumentParser(description="How sure the doctor may be.")
-    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "last", "held_out"])
+    parser.add_argument("half", nargs="?", default="rules_seen", choices=SETS)
     parser.add_argument("--seed", type=int, default=1, help="that the cases are built from")
     parser.add_argument("--part", default="0/1", help="of the cases, e.g. 0/2 for every other one")
     parser.add_argument("--json", type=Path, help="also write the findings here")

@@ -1,4 +1,4 @@
-"""How good the doctor is: `python -m benchmarks.clinic.score [rules_seen | held_out]`.
+"""How good the doctor is: `python -m benchmarks.clinic.score [rules_seen | held_out | round_1 ...]`.
 
 Sick setups called sick, first finding right, an acceptable one anywhere, wrong findings a sick setup, healthy ones called sick,
 repairs within 0.05 validation skill of the reference fix, CPU seconds a setup.
@@ -23,7 +23,7 @@ import torch
 
 import stepwell
 from benchmarks.bars import Bar, summary
-from benchmarks.clinic import loop
+from benchmarks.clinic import SETS, loop
 from benchmarks.clinic.case import Case, Setup
 
 CLOSE = 0.05  # of validation skill
@@ -113,7 +113,7 @@ def bars(results: Sequence[Scored]) -> list[Bar]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score one half and print it."""
     parser = argparse.ArgumentParser(description="How good the doctor is.")
-    parser.add_argument("half", nargs="?", default="rules_seen", choices=["rules_seen", "later", "latest", "last", "held_out"])
+    parser.add_argument("half", nargs="?", default="rules_seen", choices=SETS)
     parser.add_argument("--only", help="names that contain this, or ids that are the truth")
     parser.add_argument("--part", default="0/1", help="of the cases, e.g. 0/2 for every other one")
     parser.add_argument("--quiet", choices=["no", "yes"], default="no", help="yes: the figures only, no single case")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.clinic import check
+from benchmarks.clinic import SETS, check
 from benchmarks.clinic.case import Case
 from benchmarks.clinic.vocabulary import IDS
 from torch import nn
 
-PARTS = [f"benchmarks.clinic.{name}" for name in ("rules_seen", "later", "latest", "last", "held_out")]
+PARTS = [f"benchmarks.clinic.{name}" for name in SETS]
 WHOLE = ("benchmarks.clinic.rules_seen", "benchmarks.clinic.held_out")  # each id has a case
 
 

@@ -50,7 +50,7 @@ class Standing:
     num_rivals: int = 0
 
 
-# Bin -> (right, all), over benchmarks/clinic/later and latest, counted before a rule was mended by either.
+# Bin -> (right, all), over benchmarks/clinic/round_1 and round_2, counted before a rule was mended by either.
 COUNTS: Mapping[Bin, tuple[int, int]] = {
     "certain": (40, 45),
     "certain, one of several": (3, 5),
