@@ -93,6 +93,19 @@ def test_room_is_what_simple_methods_reach_beyond_the_training() -> None:
     assert not Bench(_made(optimizer={"name": "adam", "lr": 0.02}, epochs=20)).unfit
 
 
+def test_nothing_is_learnt_where_rows_that_tell_the_answer_are_answered_with_the_most_common_one() -> None:
+    still = {"name": "sgd", "lr": 1e-9}
+    # Labels that rows tell nothing of.
+    untold = {"train": (_pair(64, 0)[0], torch.arange(64) % 2), "val": (_pair(300, 1)[0], torch.arange(300) % 2)}
+    assert Bench(_made(optimizer=still, epochs=10)).learns_nothing
+    assert not Bench(_made(epochs=10)).learns_nothing
+    assert not Bench(
+        _made(optimizer=still, epochs=10, train=untold, val=(_pair(300, 1)[0], torch.arange(300) % 2))
+    ).learns_nothing
+    # Of 400 steps 60 are run: too few to tell.
+    assert not Bench(_made(optimizer=still, epochs=100), Budget(share=0.01, long_steps=70)).learns_nothing
+
+
 def test_the_pace_is_the_median_of_what_steps_move_of_the_weights() -> None:
     bench = Bench(_made())
     bench.own.update_ratios.clear()

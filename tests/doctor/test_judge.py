@@ -20,8 +20,10 @@ def _tried(before: tuple[float, ...], after: tuple[float, ...]) -> Tried:
 class _Bench:
     """Answers a trial of a remedy with the skills that a test names; without any it helps nothing."""
 
-    def __init__(self, after: Mapping[str, float], *, left: float = 1.0, best: float | None = None) -> None:
-        self.after, self.left, self.asked = after, left, list[str]()
+    def __init__(
+        self, after: Mapping[str, float], *, left: float = 1.0, best: float | None = None, learns_nothing: bool = False
+    ) -> None:
+        self.after, self.left, self.asked, self.learns_nothing = after, left, list[str](), learns_nothing
         self.reference = None if best is None else SimpleNamespace(best=best)
         self.setup = object()
 
@@ -86,6 +88,17 @@ def test_a_finding_that_blocks_is_a_blocker_and_others_harm() -> None:
 
 def test_a_remedy_that_does_not_help_is_no_finding() -> None:
     assert _ids(_Bench({"a": 0.52}), _item("a"), _item("b", proof="mechanism")) == []
+
+
+def test_where_nothing_is_learnt_a_weighty_mechanism_is_told_though_its_remedy_brings_nothing() -> None:
+    cause = _item("cause", proof="mechanism", weight=0.8, explains=("underfitting",))
+    others = (
+        _item("slight", proof="mechanism", weight=0.5, explains=("underfitting",)),
+        _item("beside", proof="mechanism", weight=0.8),
+    )
+    last = _item("underfitting", change=False, proof="mechanism", weight=0.1)
+    assert _ids(_Bench({}, learns_nothing=True), last, cause, *others) == ["cause"]
+    assert _ids(_Bench({}, learns_nothing=False), last, cause, *others) == ["underfitting"]
 
 
 def test_remedies_are_tried_from_the_weightiest_and_once_nothing_is_left_to_gain_only_a_few_more() -> None:

@@ -40,6 +40,18 @@ def test_on_exclusive_or_a_line_is_of_no_use_and_the_others_are() -> None:
     assert found.trivial == pytest.approx(max(int(labels.sum()), 300 - int(labels.sum())) / 300)
 
 
+def test_rare_classes_count_as_much_in_the_balanced_skill() -> None:
+    # Of 200 rows 20 are of class 1, and columns tell nothing: always saying 0 is right for 90 % of rows, for half of the classes.
+    labels = (torch.arange(200) % 10 == 0).long()
+    found = reference_of(_pair(_noise(200, 2, 0), labels), _pair(_noise(200, 2, 1), labels), Task("classes", 2))
+    assert found is not None
+    assert found.best == pytest.approx(0.9, abs=0.02)
+    assert found.balanced == pytest.approx(0.5, abs=0.06)
+    quantity = reference_of(_law(200, 0), _law(200, 1), Task("quantity"))
+    assert quantity is not None
+    assert quantity.balanced == 0.0
+
+
 def test_a_linear_law_is_found_up_to_its_noise() -> None:
     exact = reference_of(_law(200, 0), _law(200, 1), Task("quantity"))
     assert exact is not None

@@ -25,6 +25,7 @@ OWN_LOOKS, TRIAL_LOOKS = 12, 2
 BEYOND = 0.1  # of skill
 WELL = 0.97  # of skill: there is nothing to gain that another seed wouldn't give
 FEWEST = 60  # steps of a trial, however long they take, unless that is more than a long training's share
+MANY = 150  # steps in which most trainings learn something
 PROBE_STEPS = 8
 
 
@@ -220,6 +221,17 @@ class Bench:
         if own.failed or not own.looks or own.last.train_skill is None:
             return True
         return own.last.train_skill < (min(WELL, self.known) if self.known else WELL)
+
+    @cached_property
+    def learns_nothing(self) -> bool:
+        """Whether training rows that simple methods learn from teach the setup no more than their most common answer, in half of
+        its steps, or in a quarter and `MANY`."""
+        own, reference = self.own, self.reference
+        if own.failed or reference is None or not own.looks or own.last.train_skill is None:
+            return False
+        trivial = self.task.trivial(self.setup.train.targets)
+        long_enough = self.trial_steps >= self.setup.num_steps / (4 if self.trial_steps >= MANY else 2)
+        return long_enough and own.last.train_skill < trivial + BEYOND / 2 and reference.best > reference.trivial + 2 * BEYOND
 
     @cached_property
     def one_batch(self) -> BatchFit:

@@ -81,7 +81,13 @@ def judged(bench: Bench, found: Iterable[Suspicion]) -> list[Finding]:
         if all(item.weight <= LAST_RESORT for item, _ in told):
             told += [(item, None) for item in failed if item.proof == "mechanism" and item.weight >= MEASURED][:1]
         return _without_explained(told)[:MOST_TOLD]
-    return _without_explained([(item, None) for item in ordered if item.proof == "mechanism" and item.remedy.change is None])
+    measured = [item for item in ordered if item.proof == "mechanism" and (item.remedy.change is None or _stalls(bench, item))]
+    return _without_explained([(item, None) for item in measured])
+
+
+def _stalls(bench: Bench, item: Suspicion) -> bool:
+    """Whether a mechanism of weight tells why nothing at all is learnt, though its remedy isn't enough or is too dear."""
+    return item.weight >= SPECIFIC and "underfitting" in item.explains and bench.learns_nothing
 
 
 def try_first(bench: Bench, found: Iterable[Suspicion]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stepwell.doctor.rows import Rows, tensors
-from stepwell.doctor.task import Task
+from stepwell.doctor.task import Task, Weighting
 
 MOST_COLUMNS = 1024
 NUM_FEATURES = 384
@@ -37,6 +37,7 @@ class Reference:
     neighbours: float
     features: float
     common: float
+    balanced: float = 0.0
 
     @property
     def best(self) -> float:
@@ -85,15 +86,22 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
     x, x_val = (x - center) / scale, ((x_val - center) / scale).clamp(-20, 20)
     one_output = Task("quantity") if task.kind == "quantity" else Task("classes", wanted.shape[1], -1, one_hot=task.one_hot)
 
-    def judged(outputs: Tensor) -> float:
-        skill = one_output.skill(outputs.reshape(truth.shape) if task.kind == "quantity" else outputs, truth)
-        return 0.0 if skill is None else skill
+    def judged(outputs: Tensor, weighting: Weighting = "rows") -> float:
+        shaped = outputs.reshape(truth.shape) if task.kind == "quantity" else outputs
+        return one_output.skill(shaped, truth, weighting=weighting) or 0.0
 
-    linear = max(judged(outputs) for outputs in _ridges(x, wanted, x_val))
-    features = max(judged(outputs) for outputs in _ridges(_rectified(x), wanted, _rectified(x_val)))
     near = torch.cdist(x_val, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
-    common = _common(train.targets, truth, task)
-    return Reference(task.trivial(truth), linear, judged(wanted[near].mean(1)), features, common)
+    lines, bends = _ridges(x, wanted, x_val), _ridges(_rectified(x), wanted, _rectified(x_val))
+    means = wanted[near].mean(1)
+    balanced = max(judged(outputs, "classes") for outputs in (*lines, *bends, means)) if task.categorical else 0.0
+    return Reference(
+        trivial=task.trivial(truth),
+        linear=max(judged(outputs) for outputs in lines),
+        neighbours=judged(means),
+        features=max(judged(outputs) for outputs in bends),
+        common=_common(train.targets, truth, task),
+        balanced=balanced,
+    )
 
 
 def _common(targets: Tensor, truth: Any, task: Task) -> float:

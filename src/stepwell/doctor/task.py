@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+Weighting = Literal["rows", "classes"]
 FEW = 20  # distinct whole numbers: more are taken for counts or quantities, not for classes
 
 
@@ -43,7 +44,7 @@ class Task:
         flat = outputs.reshape(-1)
         return (flat > (0.5 if _probabilities(flat) else 0.0)).long()
 
-    def skill(self, outputs: Any, targets: Any, *, weighting: Literal["rows", "classes"] = "rows") -> float | None:
+    def skill(self, outputs: Any, targets: Any, *, weighting: Weighting = "rows") -> float | None:
         """Accuracy of classes, R2 (at least 0) of quantities; None where it can't be told.
 
         Args:

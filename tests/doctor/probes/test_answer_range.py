@@ -26,6 +26,18 @@ def test_three_classes_under_one_logit_get_an_output_each_and_cross_entropy() ->
     torch.testing.assert_close(mended.loss(outputs, targets), nn.functional.cross_entropy(outputs, targets[:, 0].long()))
 
 
+def test_scores_that_happen_to_lie_within_0_and_1_are_scores_still() -> None:
+    model = mlp(4, 8, 1)
+    last = model[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(0.01)
+        last.bias.fill_(0.5)
+    bench = bench_of(model, _targets(0.0, 1.0, 2.0), loss=BCE)
+    assert bool(((bench.outputs > 0) & (bench.outputs < 1)).all())
+    assert [one.id for one in said("answer_range", bench)] == ["wrong_num_outputs"]
+
+
 def test_minus_one_and_one_become_zero_and_one() -> None:
     bench = bench_of(mlp(4, 8, 1), _targets(-1.0, 1.0), loss=BCE)
     (found,) = said("answer_range", bench)

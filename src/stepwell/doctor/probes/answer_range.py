@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from stepwell.doctor.asking import value_of
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.remedies.data import coded_as_shares
@@ -41,7 +42,8 @@ def _yes_or_no(bench: Bench, outputs: Tensor, values: Tensor, counts: Tensor) ->
     single = outputs.dim() == 1 or outputs.shape[-1] == 1
     num_classes = int(values.max()) + 1
     in_line = int(values.min()) == 0 and len(values) == num_classes
-    shares = bool(((outputs >= 0) & (outputs <= 1)).all())
+    far = [value_of(loss, torch.full_like(outputs[:1], one), torch.ones_like(some[:1])) for one in (-FAR, FAR)]
+    shares = bool(((outputs >= 0) & (outputs <= 1)).all()) and not all(map(math.isfinite, far))
     evidence: dict[str, Number] = {
         "num_outputs": 1,
         "smallest_label": float(values.min()),
@@ -72,21 +74,18 @@ def _yes_or_no(bench: Bench, outputs: Tensor, values: Tensor, counts: Tensor) ->
 
 
 def _lowest(loss: Loss, outputs: Tensor, targets: Tensor, value: float) -> float:
-    """The least loss that far outputs, or shares near 0 and 1, reach for this target."""
-    reached = (-FAR, FAR, 1e-6, 1 - 1e-6) if not bool(((outputs >= 0) & (outputs <= 1)).all()) else (1e-6, 1 - 1e-6)
+    """The least loss that far scores, or shares near 0 and 1, reach for this target: whichever of them the loss takes."""
     wanted = torch.full_like(targets[:1], value)
-    with torch.no_grad():
-        return min(float(loss(torch.full_like(outputs[:1], one), wanted)) for one in reached)
+    reached = [value_of(loss, torch.full_like(outputs[:1], one), wanted) for one in (-FAR, FAR)]
+    if not all(map(math.isfinite, reached)):
+        reached = [value_of(loss, torch.full_like(outputs[:1], one), wanted) for one in (1e-6, 1 - 1e-6)]
+    return min(reached) if all(map(math.isfinite, reached)) else math.nan
 
 
 def _is_yes_or_no(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """Whether the loss is about zero at best for 0 and for 1, each at its own end."""
-    try:
-        return all(abs(_lowest(loss, outputs, targets, value)) < 1e-3 for value in (0.0, 1.0)) and (
-            _lowest(loss, outputs, targets, 2.0) < -1
-        )
-    except Exception:  # shapes or types that the loss doesn't take
-        return False
+    lowest = [_lowest(loss, outputs, targets, value) for value in (0.0, 1.0, 2.0)]
+    return abs(lowest[0]) < 1e-3 and abs(lowest[1]) < 1e-3 and lowest[2] < -1
 
 
 def _is_blind(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
