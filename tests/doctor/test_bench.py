@@ -99,9 +99,7 @@ def test_nothing_is_learnt_where_rows_that_tell_the_answer_are_answered_with_the
     untold = {"train": (_pair(64, 0)[0], torch.arange(64) % 2), "val": (_pair(300, 1)[0], torch.arange(300) % 2)}
     assert Bench(_made(optimizer=still, epochs=10)).learns_nothing
     assert not Bench(_made(epochs=10)).learns_nothing
-    assert not Bench(
-        _made(optimizer=still, epochs=10, train=untold, val=(_pair(300, 1)[0], torch.arange(300) % 2))
-    ).learns_nothing
+    assert not Bench(_made(optimizer=still, epochs=10, **untold)).learns_nothing
     # Of 400 steps 60 are run: too few to tell.
     assert not Bench(_made(optimizer=still, epochs=100), Budget(share=0.01, long_steps=70)).learns_nothing
 

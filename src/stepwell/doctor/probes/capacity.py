@@ -1,8 +1,8 @@
 """capacity_too_small: the network can't express what the data hold, however it is trained.
 
 Rule: its training rows stay badly judged at every rate tried, a simple method does better on unseen rows, and the same
-network with a wide branch beside it reaches more validation skill. It is asked last: a branch of its own helps against nearly
-everything.
+network with a wide branch beside it reaches more validation skill. It is asked last, for a branch of its own helps against nearly
+everything; but before other rates and more epochs where all that is known of a row goes through one or two units.
 Source: Zhang et al., ICLR 2017, arXiv:1611.03530: a network large enough fits any labels of its training rows.
 """
 
@@ -17,6 +17,7 @@ from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.remedies.wider import wider
 
 NARROW = 4
+ONE_OR_TWO = 2
 MISSING = 0.05
 
 
@@ -33,8 +34,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         "the network can't express what the data hold",
         {"train_skill": own.last.train_skill, "narrowest": min(widths) if widths else None, "attainable": _known(bench)},
         Remedy("Take more units, or more layers with activations between them", wider),
-        weight=0.2,
-        explains=("underfitting",),
+        weight=0.57 if narrow and min(widths) <= ONE_OR_TWO else 0.2,
+        explains=("underfitting", "too_few_epochs", "lr_too_low"),
     )
 
 
