@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stepwell.doctor.reference import NEIGHBOURS, columns_of
-from stepwell.doctor.rows import Rows, tensors
+from stepwell.doctor.reference import NEIGHBOURS, columns_of, free_of_place
+from stepwell.doctor.rows import Rows
 from stepwell.doctor.task import Task
 
 MOST_ROWS = 800
@@ -43,7 +43,7 @@ class Smoothers:
             first = rows.take(slice(0, MOST_ROWS))
             self.rows = first if _alike(first.targets, rows.targets) else rows.take(_spread(len(rows)))
         raw = columns_of(self.rows.inputs)
-        self.matrices = [] if raw is None else _matrices(raw, _free_of_place(self.rows))
+        self.matrices = [] if raw is None else _matrices(raw, free_of_place(self.rows.inputs))
 
     def agreements(self, wanted: Tensor, orders: list[Tensor]) -> list[Agreement]:
         """For targets in each of several orders; wanted is (num_rows, num_columns)."""
@@ -130,25 +130,3 @@ def _ridge(x: Tensor) -> Tensor:
     own = hat.diagonal().clone()
     hat.fill_diagonal_(0.0)
     return (hat / (1.0 - own).clamp(min=1e-6).unsqueeze(1)).float()
-
-
-def _free_of_place(rows: Rows) -> Tensor | None:
-    """What doesn't depend on where something lies: sizes of waves, counts of tokens and of their pairs."""
-    parts = tensors(rows.inputs)
-    if len(parts) != 1 or parts[0].dim() < 2:
-        return None
-    part = parts[0]
-    if part.is_floating_point():
-        if part.dim() < 3:
-            return None
-        finite = torch.where(torch.isfinite(part), part, part.new_zeros(())).float()
-        dims = (-2, -1) if part.dim() >= 4 else (1,)
-        sizes = torch.fft.fftn(finite, dim=dims).abs().log1p().reshape(len(part), -1)
-        return sizes if sizes.shape[1] <= 2048 else None
-    if part.dim() != 2 or int(part.min()) < 0 or int(part.max()) >= 32:
-        return None
-    num_kinds = int(part.max()) + 1
-    pairs = part[:, :-1] * num_kinds + part[:, 1:]
-    counts = torch.zeros(len(part), num_kinds * (num_kinds + 1))
-    counts.scatter_add_(1, part.long(), torch.ones(part.shape))
-    return counts.scatter_add_(1, pairs.long() + num_kinds, torch.ones(pairs.shape))

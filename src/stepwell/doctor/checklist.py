@@ -67,7 +67,17 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "start",
         (
-            *("loss_meaning", "class_numbers", "loss_scale", "loss_extremes", "batch_mixing", "detached", "symmetry"),
+            *(
+                "loss_meaning",
+                "loss_floor",
+                "loss_lengths",
+                "class_numbers",
+                "loss_scale",
+                "loss_extremes",
+                "batch_mixing",
+                "detached",
+            ),
+            *("cut_moments", "symmetry"),
             *("first_weights", "straight", "units"),
         ),
     ),

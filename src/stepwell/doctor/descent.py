@@ -7,6 +7,10 @@ from torch import Tensor
 
 from stepwell.doctor.asking import Asked
 
+NEAR = 0.9  # share of labels, or rank correlation, from which on outputs have come to the targets
+STEPS = (60, 240, 960)
+STEADY = 3.0  # times as much in the last stretch as in the one before, which has a quarter of its steps
+
 
 def fall(item: Asked, *, sign: float = 1.0, num_steps: int = 60) -> Tensor | None:
     """Where the loss wants outputs to go: the model's outputs, moved freely down its gradient in steps of a twentieth of the
@@ -49,10 +53,12 @@ def near(item: Asked, *, sign: float = 1.0) -> float | None:
 
 
 def runs_away(item: Asked) -> bool:
-    """Whether in four times the steps most rows go three times as far, by many spreads of the targets.
+    """Whether the loss wants outputs ever farther out.
 
-    Only rows whose targets lie between others count: a target at an end (a count of 0 under a logarithm) may be wanted there."""
-    near, far = (fall(item, num_steps=number) for number in (60, 240))
+    In four times the steps many rows go three times as far, by many spreads of the targets (only rows whose targets lie between
+    others count: a count of 0 under a logarithm may be wanted far out); or the loss falls by as much a step as ever.
+    """
+    near, far = (fall(item, num_steps=number) for number in STEPS[:2])
     if near is None or far is None:
         return False
     start, spread = item.constant(), float(item.targets.float().std())
@@ -60,7 +66,13 @@ def runs_away(item: Asked) -> bool:
     wanted = item.targets.reshape(start.shape)
     between = (wanted > wanted.min()) & (wanted < wanted.max())
     gone = (further > 3 * moved) & (further > 8 * spread)
-    return float(between.float().mean()) > 0.3 and float(gone[between].float().mean()) > 0.5
+    if float(between.float().mean()) > 0.3 and float(gone[between].float().mean()) > 0.3:
+        return True
+    first, second, third = item(start) - item(near), item(near) - item(far), 0.0
+    if second > abs(first):
+        farthest = fall(item, num_steps=STEPS[2])
+        third = 0.0 if farthest is None else item(far) - item(farthest)
+    return third > STEADY * second > 0
 
 
 def _rank_correlation(one: Tensor, other: Tensor) -> float:

@@ -17,6 +17,7 @@ logger = logging.getLogger("stepwell.doctor")
 
 LEAST_GAIN = 0.05  # of validation skill: less is within what another seed does
 LEAST_GENERAL_GAIN = 0.08  # of remedies that make most trainings a little better: another rate, more epochs
+ONCE = 3.0  # times as much, where it is seen with one seed only
 LEAST_SHARE = 0.1  # of what is missing to a perfect skill
 FAIRLY = 0.4  # of a gain: a cause that brings so much by itself is the root
 NEARLY = 0.8  # of the best gain: such a remedy helps about as much
@@ -30,19 +31,16 @@ LAST_RESORT = 0.2  # weight: such a remedy helps against nearly everything, and 
 _ORDER = {"certain": 0, "mechanism": 1, "symptom": 2}
 
 
-def helps(tried: Tried, *, least: float = LEAST_GAIN) -> bool:
+def helps(tried: Tried, *, least: float = LEAST_GAIN, once: float = ONCE) -> bool:
     """Whether a remedy made a training better by more than seeds differ.
 
     Validation skill rises by `least` and by `LEAST_SHARE` of what was missing, by as much as the gains of seeds spread, and in
-    all seeds but one of three.
+    all seeds but one of three. Of a single seed, where there is no time for a second, `once` times as much is asked.
     """
     gains = _gains(tried)
-    return (
-        len(gains) >= 2
-        and _worth(tried, least)
-        and sum(gain <= 0 for gain in gains) <= len(gains) - 2
-        and tried.gain >= stdev(gains)
-    )
+    if len(gains) == 1:
+        return _worth(tried, once * least)
+    return _worth(tried, least) and sum(gain <= 0 for gain in gains) <= len(gains) - 2 and tried.gain >= stdev(gains)
 
 
 def _undecided(tried: Tried) -> bool:
@@ -116,7 +114,8 @@ def _tried(bench: Bench, ordered: Sequence[Suspicion]) -> tuple[list[tuple[Suspi
         if tried is None:
             continue
         solved = any(_nothing_left(bench, one) for _, one in helped)
-        if helps(tried, least=LEAST_GAIN if item.weight >= SPECIFIC else LEAST_GENERAL_GAIN):
+        least = LEAST_GAIN if item.weight >= SPECIFIC else LEAST_GENERAL_GAIN
+        if helps(tried, least=least, once=1.0 if bench.learns_nothing else ONCE):
             helped.append((item, tried))
         else:
             failed.append(item)
@@ -173,14 +172,16 @@ def side_by_side(bench: Bench, mended: Setup, seeds: tuple[int, ...], measure: M
 
 
 def _trial(bench: Bench, item: Suspicion) -> Tried | None:
-    """What the remedy does over two seeds, or three where two can't tell; None where it can't be applied or is too dear."""
+    """What the remedy does over two seeds, three where two can't tell, one where two are too dear; None where it can't be
+    applied or even one is."""
     try:
         mended = bench.mended(item.remedy)
     except Exception:
         logger.debug("the remedy %s can't be applied to this setup", item.remedy.text, exc_info=True)
         return None
     if not bench.affords(mended):
-        return None
+        once = bench.affords(mended, seeds=SEEDS[:1])
+        return bench.tried(mended, measure=item.measure, seeds=SEEDS[:1]) if once else None
     tried = bench.tried(mended, measure=item.measure)
     if _undecided(tried) and item.weight > LAST_RESORT and bench.affords(mended, seeds=(len(SEEDS),)):
         tried = bench.tried(mended, measure=item.measure, seeds=(*SEEDS, len(SEEDS)))

@@ -1,7 +1,8 @@
 """What simple methods reach on the same rows: below that a network has missed something, at it nothing is proven wrong.
 
-Nearest neighbours, a ridge over the columns and a ridge over random rectified features (Rahimi & Recht, NeurIPS 2007), all in
-closed form: a fraction of a second, and no training that could itself go wrong.
+Nearest neighbours, a ridge over the columns, and ridges over random rectified features (Rahimi & Recht, NeurIPS 2007) and over
+what doesn't depend on place (counts of tokens, sizes of waves), all in closed form: a fraction of a second, and no training that
+could itself go wrong.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.doctor.rows import Rows, tensors
+from stepwell.doctor.rows import Rows, joined, tensors
 from stepwell.doctor.task import Task, Weighting
 
 MOST_COLUMNS = 1024
 NUM_FEATURES = 384
 NEIGHBOURS = 7
 ABOUT = 0.9  # of the most common class's rows: classes dealt evenly on purpose
+MOST_KINDS, MOST_PAIRED = 1024, 32  # kinds of tokens that are counted, and whose pairs are counted too
 RIDGES = (1e-3, 1e-1, 1.0, 10.0)
 
 
@@ -45,7 +47,7 @@ class Reference:
         return max(self.common, self.linear, self.neighbours, self.features)
 
 
-def columns_of(inputs: Any, *, vocabulary: int | None = None) -> Tensor | None:
+def columns_of(inputs: Any) -> Tensor | None:
     """All inputs of a row as numbers in one line, (num_rows, num_columns); whole numbers of few kinds become indicators.
 
     None where there is nothing to look at, or too much.
@@ -64,26 +66,51 @@ def columns_of(inputs: Any, *, vocabulary: int | None = None) -> Tensor | None:
         parts.append(flat.float())
     if not parts:
         return None
-    joined = torch.cat(parts, 1)
-    joined = torch.where(torch.isfinite(joined), joined, torch.zeros(()))
-    if joined.shape[1] > MOST_COLUMNS:
+    columns = torch.cat(parts, 1)
+    columns = torch.where(torch.isfinite(columns), columns, torch.zeros(()))
+    if columns.shape[1] > MOST_COLUMNS:
         draw = torch.Generator().manual_seed(0)
-        joined = joined @ torch.randn(joined.shape[1], MOST_COLUMNS, generator=draw) / joined.shape[1] ** 0.5
-    return joined
+        columns = columns @ torch.randn(columns.shape[1], MOST_COLUMNS, generator=draw) / columns.shape[1] ** 0.5
+    return columns
+
+
+def free_of_place(inputs: Any) -> Tensor | None:
+    """What doesn't depend on where something lies, (num_rows, num_columns): sizes of waves, counts of tokens and pairs."""
+    parts = tensors(inputs)
+    if len(parts) != 1 or parts[0].dim() < 2:
+        return None
+    part = parts[0]
+    if part.is_floating_point():
+        if part.dim() < 3:
+            return None
+        finite = torch.where(torch.isfinite(part), part, part.new_zeros(())).float()
+        dims = (-2, -1) if part.dim() >= 4 else (1,)
+        sizes = torch.fft.fftn(finite, dim=dims).abs().log1p().reshape(len(part), -1)
+        return sizes if sizes.shape[1] <= 2048 else None
+    if part.dim() != 2 or int(part.min()) < 0 or int(part.max()) >= MOST_KINDS:
+        return None
+    num_kinds = int(part.max()) + 1
+    if num_kinds > MOST_PAIRED:
+        return torch.zeros(len(part), num_kinds).scatter_add_(1, part.long(), torch.ones(part.shape))
+    pairs = part[:, :-1] * num_kinds + part[:, 1:]
+    counts = torch.zeros(len(part), num_kinds * (num_kinds + 1))
+    counts.scatter_add_(1, part.long(), torch.ones(part.shape))
+    return counts.scatter_add_(1, pairs.long() + num_kinds, torch.ones(pairs.shape))
 
 
 def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
     """Fit the methods on `train`, judge them on `val`; None where rows or targets have no such form."""
     if task.kind not in ("classes", "binary", "quantity") or not isinstance(train.targets, Tensor):
         return None
-    x, x_val = columns_of(train.inputs), columns_of(val.inputs)
-    if x is None or x_val is None or x.shape[1] != x_val.shape[1]:
+    try:
+        both = joined([train.inputs, val.inputs])  # in one: as many kinds of tokens in either
+    except RuntimeError:  # rows of other shapes
         return None
+    columns, free = columns_of(both), free_of_place(both)
     wanted, truth = _wanted(train.targets, task), val.targets
-    if len(wanted) != len(x):
+    if columns is None or len(wanted) + len(val) != len(columns):
         return None
-    center, scale = x.mean(0), x.std(0, correction=0).clamp(min=1e-8)
-    x, x_val = (x - center) / scale, ((x_val - center) / scale).clamp(-20, 20)
+    x, x_val = _standard(columns, len(wanted))
     one_output = Task("quantity") if task.kind == "quantity" else Task("classes", wanted.shape[1], -1, one_hot=task.one_hot)
 
     def judged(outputs: Tensor, weighting: Weighting = "rows") -> float:
@@ -92,6 +119,9 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
 
     near = torch.cdist(x_val, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
     lines, bends = _ridges(x, wanted, x_val), _ridges(_rectified(x), wanted, _rectified(x_val))
+    if free is not None:
+        x, x_val = _standard(free, len(wanted))
+        bends += _ridges(x, wanted, x_val)
     means = wanted[near].mean(1)
     balanced = max(judged(outputs, "classes") for outputs in (*lines, *bends, means)) if task.categorical else 0.0
     return Reference(
@@ -102,6 +132,13 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
         common=_common(train.targets, truth, task),
         balanced=balanced,
     )
+
+
+def _standard(columns: Tensor, num_train: int) -> tuple[Tensor, Tensor]:
+    """Columns of training and of validation rows, by the training rows' means and spreads."""
+    x, x_val = columns[:num_train], columns[num_train:]
+    center, scale = x.mean(0), x.std(0, correction=0).clamp(min=1e-8)
+    return (x - center) / scale, ((x_val - center) / scale).clamp(-20, 20)
 
 
 def _common(targets: Tensor, truth: Any, task: Task) -> float:

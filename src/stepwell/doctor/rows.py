@@ -97,6 +97,18 @@ def tensors(value: Any) -> list[Tensor]:
     return found
 
 
+def joined(parts: Sequence[Any]) -> Any:
+    """Rows of several values of the same form, one after the other."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts)) if first.dim() else first
+    if isinstance(first, dict):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (tuple, list)):
+        return like(first, [joined([part[at] for part in parts]) for at in range(len(first))])
+    return first
+
+
 def _first(value: Any) -> Tensor:
     return tensors(value)[0]
 

@@ -55,6 +55,12 @@ def scale_of(rows: Tensor) -> Scale:
     return best
 
 
+def scale_of_all(rows: Tensor) -> Scale:
+    """One mean and one spread of all numbers that are finite."""
+    finite = rows.float()[torch.isfinite(rows)]
+    return Scale(finite.mean(), finite.std(correction=0))
+
+
 def _apart(scale: Scale) -> float:
     """By what factor features differ in size, or how many spreads their means lie apart."""
     size, spread = scale.size, scale.spread[scale.varies]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stepwell.core.randomness import seeded_defaults
 from stepwell.doctor.findings import Measure, Tried
-from stepwell.doctor.rows import Rows, like, tree
+from stepwell.doctor.rows import Rows, joined, tree
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.task import Task
 
@@ -222,18 +222,7 @@ def outputs_over(model: nn.Module, rows: Rows, *, batch_size: int = 256) -> Any:
     finally:
         for module, training in modes:
             module.training = training
-    return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _joined(parts: list[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(parts) if first.dim() else first
-    if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, (tuple, list)):
-        return like(first, [_joined([part[at] for part in parts]) for at in range(len(first))])
-    return first
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def look(setup: Setup, task: Task, step: int) -> Look:

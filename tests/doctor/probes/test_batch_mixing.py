@@ -73,3 +73,37 @@ def test_batch_norm_of_either_kind_and_draws_in_evaluation_are_exempt() -> None:
     for norm in (nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False)):
         assert ids("batch_mixing", bench_of(nn.Sequential(norm, mlp(4, 8, 2)), signs())) == []
     assert ids("batch_mixing", bench_of(_Draws(), signs())) == []
+
+
+class _Asks(nn.Module):
+    """A learnt question that looks at a row's moments; without batch_first at the same moment of all rows."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.question = nn.Parameter(torch.randn(1, 1, 8))
+            self.look = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+            self.head = nn.Linear(8, 2)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        joined = torch.cat([self.question.expand(len(steps), 1, 8), steps], 1)
+        outputs: Tensor = self.head(self.look(joined, joined, joined)[0][:, 0])
+        return outputs
+
+
+def test_a_question_that_looks_across_rows_answers_all_alike_and_is_told_though_no_row_moves_another() -> None:
+    rows = noise(60, 5, 8), torch.arange(60) % 2
+    (found,) = said("batch_mixing", bench_of(_Asks(batch_first=False), rows))
+    assert (found.id, found.proof) == ("batch_dependence", "certain")
+    assert found.remedy.change is not None
+    assert ids("batch_mixing", bench_of(_Asks(batch_first=True), rows)) == []
+
+
+def test_zero_heads_and_dead_units_answer_all_alike_too_and_mix_nothing() -> None:
+    zero = _Asks(batch_first=True)
+    nn.init.zeros_(zero.head.weight)
+    assert ids("batch_mixing", bench_of(zero, (noise(60, 5, 8), torch.arange(60) % 2))) == []
+    dead = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    nn.init.constant_(dead[0].bias, -100.0)  # type: ignore[arg-type]
+    assert ids("batch_mixing", bench_of(dead, (noise(60, 4), torch.arange(60) % 2))) == []

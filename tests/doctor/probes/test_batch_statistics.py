@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_setups import bench_of, ids, mlp, said, signs
-from torch import nn
+import torch
+from small_setups import bench_of, ids, mlp, noise, said, signs
+from torch import Tensor, nn
 
 from stepwell.doctor.probes.batch_statistics import has_batch_statistics
 
@@ -59,3 +60,21 @@ def test_tiny_batches_without_statistics_are_suspected_of_noise_at_as_many_epoch
 @pytest.mark.parametrize(("norm", "shared"), [(nn.BatchNorm1d(8), True), (nn.LayerNorm(8), False), (nn.Dropout(0.5), False)])
 def test_statistics_are_told_by_what_comes_out(norm: nn.Module, *, shared: bool) -> None:
     assert has_batch_statistics(bench_of(_normed(norm), signs(64)).setup) is shared
+
+
+class _Squeezed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        outputs: Tensor = self.inner(rows).squeeze()
+        return outputs
+
+
+def test_a_last_row_alone_whose_dimension_is_squeezed_away_is_a_certain_crash() -> None:
+    rows = noise(65, 4), torch.arange(65) % 3
+    (found,) = said("batch_statistics", bench_of(_Squeezed(), rows))
+    assert (found.id, found.proof) == ("last_batch_of_one", "certain")
+    assert "target_shape_mismatch" in found.explains
+    assert ids("batch_statistics", bench_of(_Squeezed(), (rows[0][:64], rows[1][:64]))) == []

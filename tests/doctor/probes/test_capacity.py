@@ -27,9 +27,15 @@ def test_one_hidden_unit_is_too_narrow_for_exclusive_or_and_a_wide_branch_helps(
     (found,) = said("capacity", bench)
     assert found.id == "capacity_too_small"
     assert found.evidence["narrowest"] == 1
-    assert found.weight <= 0.2  # a last resort
+    assert 0.55 < found.weight < 0.58  # above more epochs, below another rate
     assert found.remedy.change is not None
     assert bench.course(found.remedy.change(bench.setup)).skill() > bench.own.skill() + 0.2
+
+
+def test_three_or_four_units_are_a_last_resort() -> None:
+    (found,) = said("capacity", _bench(2, 3, 2))
+    assert found.id == "capacity_too_small"
+    assert found.weight <= 0.2
 
 
 def test_a_network_without_a_narrow_layer_underfits() -> None:

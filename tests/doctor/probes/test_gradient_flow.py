@@ -99,3 +99,17 @@ def test_tables_of_embeddings_of_which_a_batch_touches_few_rows_are_not_vanishin
         bench_of(model, (inputs, noise(200, 1)), **given).setup, bench_of(model, (inputs, noise(200, 1)), **given).some
     )
     assert list(flow.ratios) == ["2.weight", "4.weight"]
+
+
+def test_a_sequence_of_which_no_moment_gets_a_gradient_has_forgotten_nothing_on_the_way() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = nn.Linear(3, 2)
+
+        def forward(self, steps: Tensor) -> Tensor:
+            outputs: Tensor = self.answer(torch.ones(len(steps), 3)) + 0.0 * steps.sum((1, 2)).unsqueeze(1)
+            return outputs
+
+    bench = bench_of(Asks(), (noise(60, 12, 3), torch.arange(60) % 2))
+    assert flow_of(bench.setup, bench.first_batch).through_time is None

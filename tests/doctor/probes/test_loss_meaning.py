@@ -77,12 +77,6 @@ def test_class_zero_that_costs_nothing_is_a_mechanism() -> None:
     assert (found.id, found.proof, found.evidence["class"]) == ("wrong_loss", "mechanism", 1)
 
 
-def test_a_loss_of_yes_or_no_runs_away_on_wide_quantities() -> None:
-    inputs, targets = law()
-    bench = bench_of(mlp(4, 8, 1), (inputs, 5 * targets), loss=nn.BCEWithLogitsLoss())
-    assert ids("loss_meaning", bench) == ["wrong_loss"]
-
-
 def _gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.gaussian_nll_loss(outputs, targets, torch.full_like(targets, 1e-3))
 
@@ -109,3 +103,17 @@ def test_losses_that_want_the_targets_are_healthy_links_and_negative_values_incl
     width: int, train: tuple[Tensor, Tensor], loss: Loss
 ) -> None:
     assert ids("loss_meaning", bench_of(mlp(4, 8, width), train, loss=loss)) == []
+
+
+def _bare_overlap(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 1 - (2 * (outputs * targets).sum() + 1) / (outputs.sum() + targets.sum() + 1)
+
+
+def test_an_overlap_of_raw_scores_misses_a_sigmoid_and_has_the_right_sign() -> None:
+    inputs = law(400)[0]
+    few = inputs, (inputs[:, :1] > 1.8).float()
+    bench = bench_of(mlp(4, 8, 1), few, loss=_bare_overlap)
+    (found,) = said("loss_meaning", bench)
+    assert (found.id, found.proof) == ("missing_output_activation", "certain")
+    assert found.remedy.change is not None
+    assert ids("loss_meaning", bench_of(mlp(4, 8, 1), few, loss=found.remedy.change(bench.setup).loss)) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_setups import Pair, bench_of, ids, mlp, noise, said, signs
@@ -55,3 +57,16 @@ def test_a_run_that_learnt_nothing_has_not_overfitted_where_validation_has_other
     with torch.no_grad():
         setup.setup.model[-1].bias.copy_(torch.tensor([1.0, -1.0]))  # type: ignore[union-attr,operator,index]
     assert ids("overfitting", setup) == []
+
+
+@pytest.mark.parametrize(("best_train_skill", "told"), [(0.80, True), (0.90, False)])
+def test_validation_that_turns_while_training_rows_are_still_learnt_is_overfitting(
+    best_train_skill: float, *, told: bool
+) -> None:
+    # A quarter of the training labels is wrong: at its best the network judges validation rows better than training rows.
+    bench = bench_of(mlp(4, 16, 2), signs(), signs(seed=1))
+    looks = bench.own.looks
+    looks[3] = replace(looks[3], train_skill=best_train_skill, val_skill=0.97)
+    looks[4:] = [replace(one, train_skill=0.92, val_skill=0.86) for one in looks[4:]]
+    looks[:3] = [replace(one, train_skill=0.5, val_skill=0.5) for one in looks[:3]]
+    assert ("overfitting" in ids("overfitting", bench)) is told

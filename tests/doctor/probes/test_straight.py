@@ -47,3 +47,21 @@ def test_units_that_all_lie_on_one_side_for_inputs_far_from_zero_arent_taken_for
     far, far_val = ((inputs + 1e4, targets) for inputs, targets in (_corners(), _corners(200, seed=1)))
     model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
     assert ids("straight", bench_of(model, far, far_val)) == []
+
+
+def test_branches_that_start_at_zero_bend_once_trained() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+            nn.init.zeros_(self.inner[2].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.inner[2].bias)  # type: ignore[arg-type]
+
+        def forward(self, rows: Tensor) -> Tensor:
+            outputs: Tensor = rows + self.inner(rows)
+            return outputs
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(Block(), Block(), nn.Linear(2, 2))
+    assert ids("straight", bench_of(model, _corners(), _corners(seed=1))) == []

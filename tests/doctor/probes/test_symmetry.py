@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_setups import bench_of, ids, mlp, said, signs
+from small_setups import bench_of, ids, mlp, noise, said, signs
 from torch import Tensor, nn
 
 
@@ -77,3 +77,40 @@ def test_equal_weights_whose_gradients_cancel_are_alike_whatever_rounding_makes_
     train = inputs, labels + (inputs[:, 1] > 1).long()
     (found,) = said("symmetry", bench_of(model, train, optimizer={"name": "rmsprop", "lr": 0.01}))
     assert {"0.weight", "2.weight"} <= set(found.evidence["names"])  # type: ignore[arg-type]
+
+
+class _Tastes(nn.Module):
+    """Ratings as products of two tables' rows."""
+
+    def __init__(self, *, width: int = 6) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList([nn.Embedding(12, width), nn.Embedding(9, width)])
+        for table in self.tables:
+            nn.init.constant_(table.weight, 0.3)  # type: ignore[arg-type]
+
+    def forward(self, pair: Tensor) -> Tensor:
+        products: Tensor = (self.tables[0](pair[:, 0]) * self.tables[1](pair[:, 1])).sum(1, keepdim=True)
+        return products
+
+
+def test_tables_of_one_number_keep_all_their_columns_alike_and_are_drawn_once_mended() -> None:
+    draw = torch.Generator().manual_seed(0)
+    pairs = torch.stack([torch.randint(12, (120,), generator=draw), torch.randint(9, (120,), generator=draw)], 1)
+    bench = bench_of(_Tastes(), (pairs, noise(120, 1)), loss=nn.MSELoss())
+    (found,) = said("symmetry", bench)
+    assert found.evidence["names"] == ["tables.0.weight", "tables.1.weight"]
+    assert found.evidence["num_units"] == 6
+    assert found.remedy.change is not None
+    assert ids("symmetry", bench_of(found.remedy.change(bench.setup).model, (pairs, noise(120, 1)), loss=nn.MSELoss())) == []
+    # One number for each film has no second column to be like.
+    assert ids("symmetry", bench_of(_Tastes(width=1), (pairs, noise(120, 1)), loss=nn.MSELoss())) == []
+
+
+def test_a_zero_table_before_a_drawn_layer_parts_within_three_steps() -> None:
+    table = nn.Embedding(9, 4)
+    nn.init.zeros_(table.weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(table, nn.Flatten(), nn.Linear(12, 2))
+    tokens = torch.randint(9, (60, 3), generator=torch.Generator().manual_seed(0))
+    assert ids("symmetry", bench_of(model, (tokens, tokens[:, 0] % 2))) == []

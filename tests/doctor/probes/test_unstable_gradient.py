@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,3 +57,17 @@ def test_a_loss_that_can_be_negative_has_no_shares() -> None:
 def test_rows_that_pull_alike_are_no_reason_to_speak() -> None:
     for optimizer in ({"name": "sgd", "lr": 0.1}, {"name": "sgd", "lr": 1e-5}):
         assert ids("unstable_gradient", bench_of(mlp(4, 16, 1), law(), loss=nn.MSELoss(), optimizer=optimizer)) == []
+
+
+def test_spikes_that_a_lower_rate_ends_do_not_explain_that_rate() -> None:
+    bench = bench_of(mlp(4, 8, 1), law(), loss=nn.MSELoss(), epochs=10)
+    spiky, calm = [1.0] * 30 + [40.0] * 3 + [1.0] * 17 + [40.0] * 3, [1.0] * 50
+    for course in (bench.own, bench.course(bench.with_rate(0.1))):
+        course.grad_norms[:] = spiky if course is bench.own else calm
+        course.looks[-1] = replace(course.last, val_skill=None, train_skill=0.0 if course is bench.own else 0.9)
+    told = said("unstable_gradient", bench)
+    assert told
+    assert all(item.weight < 0.58 and "lr_too_high" not in item.explains for item in told)
+    bench.course(bench.with_rate(0.1)).grad_norms[:] = spiky
+    told = said("unstable_gradient", bench)
+    assert all(item.weight > 0.58 and "lr_too_high" in item.explains for item in told)

@@ -1,7 +1,8 @@
 """Rows of a batch that change each other's outputs.
 
 Rule: in evaluation mode, the outputs of a row in the same place of two batches, the rows beside it being others, differ by more
-than 1e-3 of the outputs' spread (asked of the first and of the last place: a recurrence over the rows only looks back). Models
+than 1e-3 of the outputs' spread (asked of the first and of the last place: a recurrence over the rows only looks back); or
+all rows get the same outputs, and don't once the batch lies along the other dimension. Models
 that draw in evaluation and batch norm without running statistics are exempt: there it is meant. Certain. Source: Karpathy's
 recipe ("use backprop to chart dependencies"); GitHub threads on batch_first and view for permute.
 """
@@ -29,13 +30,17 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     model = bench.setup.copied().model.eval()
     if len(bench.some) < 2 * NUM_ROWS:
         return
-    change = mixing(model, bench.some)
-    if change is None or change <= 1e-3 or _statistics_meant(model, bench.some):
+    change, alike = mixing(model, bench.some), _all_alike(model, bench.some)
+    if not alike and (change is None or change <= 1e-3 or _statistics_meant(model, bench.some)):
         return
     remedy, words = _remedy(bench)
+    if alike and remedy is None:
+        return  # weights that start at zero do it too, on purpose
     yield Suspicion(
         "batch_dependence",
-        f"the outputs of a row change by {change:.2g} of their spread with the rows beside it",
+        "all rows get the same outputs, and would get different ones if rows weren't taken for moments"
+        if alike
+        else f"the outputs of a row change by {change:.2g} of their spread with the rows beside it",
         "a dimension that isn't the batch is taken for it, or the other way round: rows are mixed",
         {"relative_change": change, "num_rows": NUM_ROWS},
         Remedy(words, remedy),
@@ -66,6 +71,17 @@ def mixing(model: nn.Module, rows: Rows) -> float | None:
     return float((once[ends] - other[ends]).abs().max()) / spread if spread > 1e-12 else None
 
 
+def _all_alike(model: nn.Module, rows: Rows) -> bool:
+    """Whether rows that differ all get the same outputs."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = model(rows.take(slice(0, 2 * NUM_ROWS)).inputs)
+    if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != 2 * NUM_ROWS:
+        return False
+    return bool(torch.isfinite(outputs).all()) and float(outputs.float().std(0, correction=0).max()) <= 1e-6 * float(
+        outputs.abs().max()
+    )
+
+
 def _statistics_meant(model: nn.Module, rows: Rows) -> bool:
     """Whether a batch norm takes the batch's statistics in evaluation."""
     _, calls = calls_of(model, rows.take(slice(0, NUM_ROWS)).inputs)
@@ -92,7 +108,7 @@ def _remedy(bench: Bench) -> tuple[Change | None, str]:
             fits = mended(bench.first_batch.inputs).shape == model(bench.first_batch.inputs).shape
         except Exception:
             continue
-        if fits and left is not None and left <= 1e-3:
+        if fits and left is not None and left <= 1e-3 and not _all_alike(mended, bench.some):
             return change, words
     return (
         None,

@@ -83,15 +83,15 @@ def _crash(setup: Setup, num_rows: int, batch_size: int) -> Suspicion:
         )
     return Suspicion(
         "last_batch_of_one",
-        f"{num_rows} rows in batches of {batch_size} leave a last batch of one row, on which the model raises in training mode",
-        "one row has no spread: batch statistics can't be taken, and the training ends in its first epoch",
+        f"{num_rows} rows in batches of {batch_size} leave a last batch of one row, on which a training step raises",
+        "one row has no spread for batch norm, and squeeze() drops its dimension: the training ends in its first epoch",
         {"num_rows": num_rows, "batch_size": batch_size, "error": _error(setup.copied(), setup.train.take(slice(0, 1))) or ""},
         Remedy(
             f"Take batches of {fitting_batch_size(num_rows, batch_size)} rows, or leave the last out (drop_last)", fitting_batches
         ),
         proof="certain",
         weight=1.0,
-        explains=("batchnorm_small_batch",),
+        explains=("batchnorm_small_batch", "target_shape_mismatch"),
         blocks=True,
     )
 
@@ -102,9 +102,10 @@ def _raises_on_one_row(setup: Setup) -> bool:
 
 
 def _error(copied: Setup, rows: Rows) -> str | None:
-    with seeded_defaults(0), torch.no_grad():
+    with seeded_defaults(0), torch.enable_grad():
         try:
-            copied.loss(copied.model.train()(rows.inputs), rows.targets)
+            loss = copied.loss(copied.model.train()(rows.inputs), rows.targets)
+            loss.backward()  # type: ignore[no-untyped-call]  # some shapes are refused only here
         except Exception as error:
             return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return None

@@ -71,8 +71,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         return
     num_cut = sum(without[name].numel() for name in cut)
     total = sum(part.numel() for part in model.parameters())
-    ops = _culprits(calls)
-    change = _mended(ops)
+    ops = culprits(calls)
+    change = mended(ops)
     yield Suspicion(
         "detached_graph",
         f"outputs depend on {', '.join(cut[:3])}" + (" and others" if len(cut) > 3 else "") + ", but no gradient reaches them",
@@ -161,7 +161,7 @@ def _reached(model: torch.nn.Module, part: Tensor, inputs: object) -> bool:
     return slope is not None and bool(slope.any())
 
 
-def _culprits(calls: list[Call]) -> list[str]:
+def culprits(calls: list[Call]) -> list[str]:
     """Calls that give tensors without a way back out of tensors that have one."""
     found: list[str] = []
     for call in calls:
@@ -173,7 +173,8 @@ def _culprits(calls: list[Call]) -> list[str]:
     return found
 
 
-def _mended(ops: list[str]) -> Change | None:
+def mended(ops: list[str]) -> Change | None:
+    """The model without these calls, or with a straight-through estimate for a rounding; None where that can't be."""
     actions: dict[tuple[str, int | None], Action] = {}
     for name in ops:
         if name in _OPENED:

@@ -164,5 +164,6 @@ def flow_of(setup: Setup, rows: Rows) -> Flow:
     if sequence and inputs.grad is not None:
         moments = inputs.grad.norm(dim=2).mean(0)
         tenth = max(1, len(moments) // 10)
-        through_time = float(moments[:tenth].mean() / moments[-tenth:].mean().clamp(min=1e-30))
+        if bool(moments.any()):  # where no moment gets any, nothing has vanished on the way
+            through_time = float(moments[:tenth].mean() / moments[-tenth:].mean().clamp(min=1e-30))
     return Flow(ratios, norms, biases, through_time)

@@ -2,7 +2,7 @@
 
 Rule: a feature whose root mean square is above 10 or below 0.05, whose mean lies more than 8 spreads from zero, or that spreads
 50 times as much as another; and the untrained model's outputs follow the inputs' size (a norm layer in front would undo it). A
-symptom: told only if standardising in front of the model helps.
+symptom: told only if standardising in front of the model helps, by itself or where nothing else does together with a higher rate.
 Source: LeCun et al., Efficient BackProp, 1998, section 4.3: inputs of mean 0 and about equal variance.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stepwell.core.randomness import seeded_defaults
 from stepwell.doctor.bench import Bench
-from stepwell.doctor.findings import Remedy, Suspicion
+from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.remedies.data import standardised
 from stepwell.doctor.rows import tensors, tree
 from stepwell.doctor.scales import Scale, scale_of
@@ -27,6 +27,8 @@ LARGE, SMALL = 10.0, 0.05
 FAR = 8.0  # spreads from zero
 APART = 50.0
 SPARSE = 0.9  # share of a column's cells with one value: its spread says nothing about its units
+FASTER = 10.0
+TOGETHER = 0.45  # weight: other rates and more epochs alone are tried before
 UNDONE = 0.1  # of the outputs' spread: what ten times the inputs change behind a norm layer
 
 
@@ -41,24 +43,38 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if scale is None or _undone(bench, float(scale.size.max()), chosen):
         return
     size, spread = scale.size, scale.spread[scale.varies]
-    evidence = {
+    evidence: dict[str, Number] = {
         "largest_size": float(size.max()),
         "smallest_size": float(size.min()),
         "largest_spread": float(spread.max()),
         "smallest_spread": float(spread.min()),
         "num_features": len(size),
     }
-    yield Suspicion(
+    ways = [Remedy("Standardise the inputs by the training rows' mean and spread", partial(standardised, chosen=chosen))]
+    if scale.mean.numel() > 1 and any(part.dim() > 2 for part, take in zip(parts, chosen, strict=True) if take):
+        one = partial(standardised, chosen=chosen, by="all")
+        ways.append(Remedy("Standardise the inputs by one mean and one spread of the training rows", one))
+    weight = min(0.9, 0.5 + 0.2 * worst)
+    yield from (_suspicion(size, evidence, remedy, weight) for remedy in ways)
+    # A rate that raw columns could bear may be far too low for standard ones.
+    faster = f"Standardise the inputs, and take a learning rate of {FASTER * bench.setup.lr:.3g}, which then fits"
+    yield _suspicion(
+        size,
+        evidence,
+        Remedy(faster, lambda setup: standardised(setup, chosen).with_rate(FASTER)),
+        TOGETHER,
+    )
+
+
+def _suspicion(size: Tensor, evidence: dict[str, Number], remedy: Remedy, weight: float) -> Suspicion:
+    return Suspicion(
         "unnormalised_inputs",
         f"inputs have sizes of {float(size.min()):.3g} to {float(size.max()):.3g}, where about 1 is expected",
         "large columns decide the first layer's outputs and its gradients, small ones never count; a step that "
         "fits one is wrong for the other",
         evidence,
-        Remedy(
-            "Standardise the inputs by the training rows' mean and spread",
-            partial(standardised, chosen=chosen),
-        ),
-        weight=min(0.9, 0.5 + 0.2 * worst),
+        remedy,
+        weight=weight,
         explains=(
             "lr_too_high",
             "lr_too_low",
@@ -103,7 +119,9 @@ def _undone(bench: Bench, size: float, chosen: tuple[bool, ...]) -> bool:
     """Whether outputs in training mode hardly change when all inputs are ten times as large, and when they are of size 1,
     altogether or each feature: saturated units are indifferent to the first, a norm layer to both."""
     usual = _outputs(bench.setup, bench)
-    spread = usual.std(0).square().mean().sqrt().clamp(min=1e-12)
+    spread = usual.std(0).square().mean().sqrt()
+    if float(spread) <= 1e-6 * float(usual.abs().max()):
+        return False  # all rows alike: units are dead or at their rails
 
     def change(other: Tensor) -> float:
         return float((other - usual).square().mean().sqrt() / spread)

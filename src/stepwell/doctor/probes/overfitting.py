@@ -1,8 +1,9 @@
 """overfitting: training rows are learnt by heart, and unseen ones are judged worse for it.
 
 Rule: at the end the training rows are judged better than validation rows, and than always saying the same, by 0.1 of skill, in
-evaluation mode for both (what dropout or mixup add to the training loss is no gap), and stopping at the best look, weight decay
-or a smaller network judge validation rows better.
+evaluation mode for both (what dropout or mixup add to the training loss is no gap); or validation rows are judged worse by 0.1
+than at their best look, and training rows better (labels that are wrong in training are learnt by heart like others); and
+stopping at the best look, weight decay or a smaller network judge validation rows better.
 Source: seed 002 section 7.8.1; Prechelt, "Early stopping - but when?", 1998.
 """
 
@@ -23,11 +24,14 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if own.failed or setup.val is None or not own.looks:
         return
     train_skill, val_skill = own.last.train_skill, own.last.val_skill
-    if train_skill is None or val_skill is None or train_skill - val_skill < GAP:
+    if train_skill is None or val_skill is None:
+        return
+    best = max(own.looks, key=lambda look: look.val_skill or 0.0)
+    turned = (best.val_skill or 0.0) - val_skill >= GAP and train_skill - (best.train_skill or 0.0) >= GAP
+    if train_skill - val_skill < GAP and not turned:
         return
     if train_skill - bench.task.trivial(setup.train.targets) < GAP:  # nothing was learnt: validation only differs by chance
         return
-    best = max(own.looks, key=lambda look: look.val_skill or 0.0)
     evidence = {
         "train_skill": round(train_skill, 4),
         "val_skill": round(val_skill, 4),

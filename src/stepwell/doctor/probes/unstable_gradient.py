@@ -3,6 +3,7 @@
 Rule: the training doesn't learn its own rows; and after the first tenth of the steps more than one in a hundred gradients has
 15 times the norm of the median of the ten steps before and after it, or two in a hundred rows hold 80 % of the loss at the
 start and at the end. Rows whose gradient is limited must help; where that can't be judged it is told if nothing else helps.
+Where spikes end at a lower rate the rate comes first.
 Source: Pascanu, Mikolov & Bengio, ICML 2013, on clipping; Huber 1964 on rows that pull too hard.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from stepwell.doctor.bench import Bench
+from stepwell.doctor.bench import BEYOND, Bench
 from stepwell.doctor.findings import Remedy, Suspicion
 from stepwell.doctor.remedies.tamed import tamed
 from stepwell.doctor.rows import Rows, tree
@@ -32,11 +33,12 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     if not bench.unfit or bench.own.crash is not None:
         return
     norms = [norm for norm in bench.own.grad_norms if math.isfinite(norm)]
-    spikes = spikes_of(norms)
-    spiky = len(norms) >= 40 and len(spikes) >= max(2, SHARE * len(norms))
+    spikes, spiky = spikes_of(norms), is_spiky(norms)
     held = min(held_by_few(bench, bench.setup), 0.0 if bench.own.failed else held_by_few(bench, bench.own.setup))
     if not spiky and held < MOST_HELD:
         return
+    # Spikes that a lower rate ends come from the rate; what comes from the rows stays.
+    of_the_rate = held < MOST_HELD and _calm_at_a_lower_rate(bench)
     for remedy in (Remedy("Clip gradients, or take a loss that far rows can't dominate (huber)", tamed), _told()):
         yield Suspicion(
             "unstable_gradient",
@@ -52,8 +54,10 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             },
             remedy,
             proof="mechanism",
-            weight=0.65,
-            explains=("lr_too_high", "exploding_gradient", "underfitting"),
+            weight=0.5 if of_the_rate else 0.65,
+            explains=("exploding_gradient", "underfitting")
+            if of_the_rate
+            else ("lr_too_high", "exploding_gradient", "underfitting"),
         )
 
 
@@ -65,6 +69,18 @@ def spikes_of(norms: list[float]) -> list[int]:
         if around and norms[at] > FACTOR * median(around):
             found.append(at)
     return found
+
+
+def is_spiky(norms: list[float]) -> bool:
+    """Whether there are more spikes than chance makes, and steps enough to tell."""
+    return len(norms) >= 40 and len(spikes_of(norms)) >= max(2, SHARE * len(norms))
+
+
+def _calm_at_a_lower_rate(bench: Bench) -> bool:
+    """Whether a training at a lower rate, of those tried, learnt more and had no spikes."""
+    lower = [bench.course(setup) for factor, setup in bench.rates.items() if factor < 1]
+    better = [course for course in lower if not course.failed and course.skill() > bench.own.skill() + BEYOND]
+    return any(not is_spiky(course.grad_norms) for course in better)
 
 
 def held_by_few(bench: Bench, setup: Setup) -> float:

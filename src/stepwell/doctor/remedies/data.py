@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from stepwell.doctor.remedies.output_wrappers import (
     ScaledOutputs,
 )
 from stepwell.doctor.rows import Rows, tensors
-from stepwell.doctor.scales import Scale, scale_of
+from stepwell.doctor.scales import Scale, scale_of, scale_of_all
 from stepwell.doctor.setup import Setup
 
 
@@ -48,9 +49,14 @@ def filled(setup: Setup) -> Setup:
     return copied.change(model=FilledInputs(copied.model, fills))
 
 
-def standardised(setup: Setup, chosen: tuple[bool, ...]) -> Setup:
-    """Inputs of mean 0 and spread 1 by the training rows, in the model; `chosen` says which tensors of the inputs."""
-    scales = [scale_of(part) if take else None for part, take in zip(tensors(setup.train.inputs), chosen, strict=True)]
+def standardised(setup: Setup, chosen: tuple[bool, ...], *, by: Literal["features", "all"] = "features") -> Setup:
+    """Inputs of mean 0 and spread 1 by the training rows, in the model; `chosen` says which tensors of the inputs.
+
+    Args:
+        by: "all" takes one mean and one spread of all numbers of a tensor.
+    """
+    of = scale_of if by == "features" else scale_of_all
+    scales = [of(part) if take else None for part, take in zip(tensors(setup.train.inputs), chosen, strict=True)]
     copied = setup.copied()
     means = [None if one is None else one.mean for one in scales]
     spreads = [None if one is None else one.safe_spread for one in scales]

@@ -41,7 +41,8 @@ class Rewired(nn.Module):
 
 
 class InTraining(nn.Module):
-    """A model all of whose parts follow `train` and `eval`, whatever they make of it themselves."""
+    """A model all of whose parts follow `train` and `eval`, whatever they make of it themselves, and only from outside of their
+    forward pass."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -53,7 +54,14 @@ class InTraining(nn.Module):
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.inner(*args, **kwargs)
+        parts = list(self.inner.modules())
+        for part in parts:  # before the class's own methods, for as long as the pass takes
+            part.__dict__ |= {"train": lambda mode=True, part=part: part, "eval": lambda part=part: part}
+        try:
+            return self.inner(*args, **kwargs)
+        finally:
+            for part in parts:
+                del part.__dict__["train"], part.__dict__["eval"]
 
 
 def untouched(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,163 @@
+"""Sick by their data: inputs, labels, how both were paired, cut or ordered; and one that asks for too much memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from benchmarks.clinic.case import Case
+from benchmarks.clinic.round_5 import shelves
+from benchmarks.clinic.round_5.stores import changed
+
+CASES: tuple[Case, ...] = (
+    Case(
+        "fields-masks-of-bytes",
+        shelves.masks_of_bytes,
+        ("label_out_of_range", "unscaled_targets"),
+        "balanced_accuracy",
+        "GitHub milesial/Pytorch-UNet#78: masks read from pictures are 0 and 255, the binary loss falls to minus thousands",
+        architecture="cnn",
+        data="image",
+        tolerate=("wrong_loss", "exploding_gradient"),
+        fix=shelves.masks_of_ones,
+    ),
+    Case(
+        "tones-of-a-dead-sensor",
+        shelves.flat_tones,
+        ("nan_in_inputs",),
+        "accuracy",
+        "GitHub vanvalenlab/deepcell-toolbox#72: each signal by its own spread; of a flat one that is 0/0",
+        architecture="cnn",
+        data="sequence",
+        tolerate=("constant_features",),
+        fix=shelves.floored,
+    ),
+    Case(
+        "baskets-price-per-no-pieces",
+        shelves.per_piece,
+        ("inf_in_inputs",),
+        "r2",
+        "a ratio of two columns where some rows have none of the second; isnan() was checked, isinf() wasn't",
+        tolerate=("unnormalised_inputs",),
+        fix=shelves.finite,
+    ),
+    Case(
+        "baskets-amounts-beside-codes",
+        shelves.in_cents,
+        ("unnormalised_inputs",),
+        "r2",
+        "amounts in the tens, not standardised, next to embeddings of codes, into tanh: the codes are drowned",
+        tolerate=("saturated_activation", "vanishing_gradient", "too_few_epochs", "underfitting"),
+        fix=shelves.standard_numbers,
+    ),
+    Case(
+        "notes-only-their-padding",
+        shelves.padding_kept,
+        ("constant_features",),
+        "accuracy",
+        "Keras pad_sequences pads in front; the net of the tutorial kept the first 20 places: every text is padding",
+        architecture="rnn",
+        data="sequence",
+        tolerate=("underfitting", "data_leakage"),
+    ),
+    Case(
+        "tones-yes-and-a-line-end",
+        shelves.alarms,
+        ("constant_labels",),
+        "accuracy",
+        "labels compared with a word while the lines of the file keep their ends: no row is an alarm, accuracy is perfect",
+        architecture="cnn",
+        data="sequence",
+        changes_data=True,
+    ),
+    Case(
+        "tones-rare-makes",
+        shelves.rare_makes,
+        ("class_imbalance",),
+        "balanced_accuracy",
+        "Data Science SE 16840 and its like: the share of right answers equals the share of the commonest kind",
+        architecture="cnn",
+        data="sequence",
+        tolerate=("underfitting", "overfitting"),
+        fix=changed(loss=nn.CrossEntropyLoss(weight=shelves.weights(1.0, 16.0, 16.0))),
+    ),
+    Case(
+        "notes-bucketed-without-their-moods",
+        shelves.bucketed,
+        ("labels_misaligned",),
+        "accuracy",
+        "texts sorted by length to save padding, the list of labels left as it was",
+        architecture="rnn",
+        data="sequence",
+        tolerate=("underfitting", "overfitting", "train_val_mismatch"),
+    ),
+    Case(
+        "baskets-from-cheap-to-dear",
+        shelves.cheap_to_dear,
+        ("unshuffled_data",),
+        "r2",
+        "the table was sorted by its target for a chart and saved; the loader doesn't shuffle",
+        tolerate=("train_val_mismatch", "unstable_gradient"),
+        fix=changed(shuffle=True),
+    ),
+    Case(
+        "tones-jittered-before-the-cut",
+        shelves.jittered,
+        ("data_leakage",),
+        "accuracy",
+        "GitHub robinreni96/Font_Recognition-DeepFont#2: augmented first, divided afterwards; copies lie on both sides",
+        architecture="cnn",
+        data="sequence",
+        tolerate=("overfitting",),
+        changes_data=True,
+    ),
+    Case(
+        "tones-folders-numbered-twice",
+        shelves.folders,
+        ("train_val_mismatch", "labels_misaligned"),
+        "accuracy",
+        "GitHub ultralytics/ultralytics#13936: validation lacks one kind, so its folders get other numbers",
+        architecture="cnn",
+        data="sequence",
+        changes_data=True,
+    ),
+    Case(
+        "tones-heard-at-half-the-rate",
+        shelves.other_rate,
+        ("train_val_mismatch",),
+        "accuracy",
+        "GitHub HarryVolek/PyTorch_Speaker_Verification#42: recordings of another sampling rate, not resampled",
+        architecture="cnn",
+        data="sequence",
+        changes_data=True,
+    ),
+    Case(
+        "notes-offsets-for-a-million-places",
+        shelves.million_places,
+        ("out_of_memory",),
+        "accuracy",
+        "a table of relative places built for max_position_embeddings, copied from a long-context model: tens of terabytes",
+        architecture="rnn",
+        data="sequence",
+        fix=shelves.as_many,
+    ),
+    Case(
+        "assays-in-moles-per-litre",
+        shelves.assays,
+        ("unscaled_targets",),
+        "r2",
+        "targets of some ten-thousandths: the loss prints as 0.0000 from the first epoch on, the outputs' jitter is larger",
+        tolerate=("lr_too_high", "too_few_epochs", "underfitting"),
+        fix=shelves.standard_targets,
+    ),
+)
+
+PROOFS: dict[str, Any] = {
+    "notes-only-their-padding": lambda seed: shelves.padding_kept(seed, kept=slice(20, 40)),
+    "notes-bucketed-without-their-moods": lambda seed: shelves.bucketed(seed, both=True),
+    "tones-yes-and-a-line-end": lambda seed: shelves.alarms(seed, ending=""),
+    "tones-jittered-before-the-cut": lambda seed: shelves.jittered(seed, cut_first=True),
+    "tones-folders-numbered-twice": lambda seed: shelves.folders(seed, shared=True),
+    "tones-heard-at-half-the-rate": lambda seed: shelves.other_rate(seed, step=1.0),
+}
