@@ -31,7 +31,8 @@ class Reference:
     Args:
         trivial: always the same answer, the best one.
         common: always the training rows' most common answer.
-        linear, neighbours, features: of the methods; 0 where a method can't be applied.
+        linear, neighbours, features, placeless: of the methods, the last one over what doesn't depend on place; 0 where a method
+            can't be applied.
     """
 
     trivial: float
@@ -39,12 +40,18 @@ class Reference:
     neighbours: float
     features: float
     common: float
+    placeless: float = 0.0
     balanced: float = 0.0
 
     @property
     def best(self) -> float:
         """What training rows are known to tell; the best constant answer needn't be told, where they have other shares."""
-        return max(self.common, self.linear, self.neighbours, self.features)
+        return max(self.common, *self.methods)
+
+    @property
+    def methods(self) -> tuple[float, ...]:
+        """Skills of the methods, always in this order."""
+        return self.linear, self.neighbours, self.features, self.placeless
 
 
 def columns_of(inputs: Any) -> Tensor | None:
@@ -119,16 +126,18 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
 
     near = torch.cdist(x_val, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
     lines, bends = _ridges(x, wanted, x_val), _ridges(_rectified(x), wanted, _rectified(x_val))
+    counts: list[Tensor] = []
     if free is not None:
         x, x_val = _standard(free, len(wanted))
-        bends += _ridges(x, wanted, x_val)
+        counts = _ridges(x, wanted, x_val)
     means = wanted[near].mean(1)
-    balanced = max(judged(outputs, "classes") for outputs in (*lines, *bends, means)) if task.categorical else 0.0
+    balanced = max(judged(outputs, "classes") for outputs in (*lines, *bends, *counts, means)) if task.categorical else 0.0
     return Reference(
         trivial=task.trivial(truth),
         linear=max(judged(outputs) for outputs in lines),
         neighbours=judged(means),
         features=max(judged(outputs) for outputs in bends),
+        placeless=max((judged(outputs) for outputs in counts), default=0.0),
         common=_common(train.targets, truth, task),
         balanced=balanced,
     )
