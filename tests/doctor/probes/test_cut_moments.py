@@ -59,5 +59,23 @@ def test_whole_ways_and_models_that_look_at_the_last_moment_alone_are_healthy(ho
     assert ids("cut_moments", bench_of(_Steps(how, tokens=tokens), _rows(tokens=tokens))) == []
 
 
+class _Peaks(nn.Module):
+    """The largest value over time of a few kernels: of 300 moments many are the largest in no row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.kernels, self.head = nn.Linear(3, 2), nn.Linear(2, 2)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.kernels(steps).amax(1))
+        return outputs
+
+
+def test_moments_that_a_maximum_never_picks_are_not_cut() -> None:
+    assert ids("cut_moments", bench_of(_Peaks(), (noise(80, 300, 3), torch.arange(80) % 2))) == []
+
+
 def test_tables_have_no_moments() -> None:
     assert ids("cut_moments", bench_of(nn.Linear(6, 2), (noise(80, 6), torch.arange(80) % 2))) == []
