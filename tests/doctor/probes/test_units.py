@@ -54,3 +54,39 @@ def test_usual_starts_and_an_activation_at_the_end_are_healthy() -> None:
 def test_rails_that_the_inputs_scale_leads_to_are_left_to_the_inputs() -> None:
     inputs, labels = signs()
     assert ids("units", bench_of(_model("tanh", 0.0), (500 * inputs, labels))) == []
+
+
+class _Steep(nn.Module):
+    """Hidden sigmoids with a steep slope: drawing weights anew leaves it."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head, self.slope = nn.Linear(4, 16), nn.Linear(16, 2), slope
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(torch.sigmoid(self.slope * self.first(inputs)))
+        return outputs
+
+
+def test_a_steep_slope_is_mended_by_smaller_numbers_into_the_units() -> None:
+    with torch.random.fork_rng(devices=[]):
+        model = _Steep(400.0)
+    bench = bench_of(model, signs())
+    gentler, other = said("units", bench)
+    assert {gentler.id, other.id} == {"saturated_activation"}
+    assert gentler.remedy.change is not None
+    mended = gentler.remedy.change(bench.setup)
+    assert ids("units", bench_of(mended.model, signs())) == []
+
+
+def test_where_a_minority_of_layers_has_some_dead_units_a_fading_gradient_comes_first() -> None:
+    model = mlp(4, 16, 16, 16, 16, 2)
+    layer = model[2]
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.bias[:10] = -50.0  # 10 of 16 units of one of four layers
+    (found,) = said("units", bench_of(model, signs()))
+    assert found.id == "dead_relu"
+    assert found.evidence["share"] == 10 / 16
+    assert 0.7 <= found.weight < 0.75

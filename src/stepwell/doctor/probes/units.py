@@ -3,7 +3,8 @@
 Rules, over at most 256 rows, seen in modules and functions alike: a rectifier (its outputs are its inputs where they are
 positive, else 0) more than half of whose units give 0 for all rows; a bounded activation more than half of whose outputs lie
 within 1 % of its range of a rail. The activation that gives the outputs themselves is left out. A symptom of weights, biases or
-inputs: where standard inputs mend it nothing is said here, else drawing the weights anew, or another activation, must help.
+inputs: where standard inputs mend it nothing is said here, else drawing the weights anew, smaller numbers into the units, or
+another activation must help.
 Sources: DeepDiagnosis (ICSE 2022), SageMaker's rules; Glorot & Bengio (AISTATS 2010).
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.calls import Call, Key, calls_of
 from stepwell.doctor.findings import Remedy, Suspicion
-from stepwell.doctor.remedies.modules import Action, Change, drawn_anew, instead, rewired
+from stepwell.doctor.remedies.modules import Action, Change, drawn_anew, instead, rewired, untouched
 from stepwell.doctor.rows import tree
 
 RAILS: dict[str, tuple[float, float]] = {
@@ -30,7 +31,9 @@ RAILS: dict[str, tuple[float, float]] = {
     "hardtanh": (-1.0, 1.0),
     "hardsigmoid": (0.0, 1.0),
 }
-HALF = 0.5
+HALF, ALL = 0.5, 0.95
+SURE = 0.72  # weight where nearly all units of a layer have no gradient
+FEW = 0.7  # weight where only some of the layers have such units, and these others: what fades on the way may be the cause
 _FOLLOWS = ("vanishing_gradient", "lr_too_low", "underfitting", "capacity_too_small", "too_few_epochs")
 
 
@@ -42,31 +45,51 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         worst = {key: share for key, share in found.items() if share > HALF}
         if not worst:
             continue
+        few = len(worst) < HALF * len(found) and max(worst.values()) < ALL
         standard = shares_of(model, _standard(inputs))[0 if name == "dead_relu" else 1]
         if all(standard.get(key, 0.0) < HALF for key in worst):
             continue  # the inputs' scale is the cause
         redrawn = drawn_anew()
         anew = shares_of(redrawn(bench.setup).model.eval(), inputs)[0 if name == "dead_relu" else 1]
         helped = all(anew.get(key, 0.0) <= HALF for key in worst)
-        yield _suspicion(name, worst, redrawn if helped else _other(name, worst), anew=helped)
+        weight = FEW if few else 0.75 if helped else SURE if max(worst.values()) > ALL else 0.6
+        if helped:
+            yield _suspicion(name, worst, Remedy("Draw the weights anew, with biases near 0", redrawn), weight)
+            continue
+        if name == "saturated_activation":
+            words = "Make what goes into these units smaller: a gentler slope, smaller weights, or a norm layer before them"
+            yield _suspicion(name, worst, Remedy(words, _gentler(model, inputs, worst)), weight)
+        words = "Take LeakyReLU" if name == "dead_relu" else "Take ReLU"
+        yield _suspicion(name, worst, Remedy(words, _other(name, worst)), weight)
 
 
-def _suspicion(name: str, worst: dict[Key, float], change: Change, *, anew: bool) -> Suspicion:
+def _suspicion(name: str, worst: dict[Key, float], remedy: Remedy, weight: float) -> Suspicion:
     key, share = max(worst.items(), key=lambda pair: pair[1])
     layers = [f"{one} {number + 1}" for one, number in worst]
     dead = name == "dead_relu"
     what = "of the units are 0 for every row" if dead else "of the outputs lie within 1 % of a rail"
-    words = "Draw the weights anew, with biases near 0" if anew else "Take LeakyReLU" if dead else "Take ReLU"
     return Suspicion(
         name,
         f"{share:.0%} {what} after {key[0]} {key[1] + 1}, before the first step",
         "no gradient comes through them" if dead else "hardly any gradient comes through them",
-        {"share": share, "layers": layers, "num_layers": len(worst), "default_weights_mend_it": anew},
-        Remedy(words, change),
+        {"share": share, "layers": layers, "num_layers": len(worst)},
+        remedy,
         proof="mechanism",
-        weight=0.75 if anew else 0.6,
+        weight=weight,
         explains=_FOLLOWS,
     )
+
+
+def _gentler(model: nn.Module, inputs: Any, worst: dict[Key, float]) -> Change:
+    """What goes into these units, brought to a spread of 1 by one factor for each of them."""
+    with torch.no_grad():
+        _, calls = calls_of(model, inputs)
+    sizes = {call.key: float(call.inputs[0].float().std()) for call in calls if call.key in worst}
+
+    def scaled(size: float) -> Action:
+        return lambda func, args, kwargs: func(untouched(func, args, kwargs) / max(size, 1.0))
+
+    return rewired({key: scaled(size) for key, size in sizes.items()})
 
 
 def _other(name: str, worst: dict[Key, float]) -> Change:
