@@ -50,15 +50,15 @@ class Standing:
     num_rivals: int = 0
 
 
-# Bin -> (right, all), over benchmarks/clinic/round_1 and round_2, counted before a rule was mended by either.
+# Bin -> (right, all), over the six rounds of benchmarks/clinic, each counted before a rule was mended by it.
 COUNTS: Mapping[Bin, tuple[int, int]] = {
-    "certain": (40, 45),
-    "certain, one of several": (3, 5),
-    "measured": (6, 8),
-    "clear": (28, 28),
-    "fair": (18, 21),
-    "slight": (9, 11),
-    "last resort": (4, 5),
+    "certain": (128, 139),
+    "certain, one of several": (10, 13),
+    "measured": (16, 26),
+    "clear": (90, 90),
+    "fair": (48, 51),
+    "slight": (26, 29),
+    "last resort": (7, 9),
     "tried, one of several": (0, 1),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_setups import bench_of, ids, mlp, noise, said, signs
+from torch import nn
 
 from stepwell.doctor.judge import helps
 from stepwell.doctor.two_samples import told_apart
@@ -57,3 +58,19 @@ def test_other_inputs_that_cost_nothing_are_not_told() -> None:
         assert item.remedy.change is not None
         if bench.own.skill() > 0.95:
             assert not helps(bench.tried(item.remedy.change(bench.setup)))
+
+
+def test_rows_beyond_the_range_of_training_that_are_judged_worse_are_a_mismatch_and_no_overfitting() -> None:
+    inputs = noise(600, 3)
+    targets = inputs[:, :1] + inputs[:, 2:].abs()
+    left, right = inputs[:, 2] < 0, inputs[:, 2] > 0  # what is learnt on the left points the wrong way on the right
+    rows = (inputs[left], targets[left]), (inputs[right], targets[right])
+    settings = {"loss": nn.MSELoss(), "optimizer": {"name": "adam", "lr": 0.02}, "epochs": 20}
+    bench = bench_of(mlp(3, 32, 1), *rows, **settings)
+    told = [item for item in said("split_shift", bench) if item.remedy.change is None]
+    assert [item.id for item in told] == ["train_val_mismatch"]
+    assert ids("overfitting", bench) == []
+    # The same rows, dealt to both splits alike.
+    both = (torch.cat([inputs[left][::2], inputs[right][::2]]), torch.cat([targets[left][::2], targets[right][::2]]))
+    others = (torch.cat([inputs[left][1::2], inputs[right][1::2]]), torch.cat([targets[left][1::2], targets[right][1::2]]))
+    assert ids("split_shift", bench_of(mlp(3, 32, 1), both, others, **settings)) == []

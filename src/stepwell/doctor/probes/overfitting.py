@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
+from stepwell.doctor.probes.split_shift import is_beyond
 
 GAP, WIDE_GAP = 0.1, 0.25
 BY_HEART = 0.95  # of training skill
@@ -29,6 +30,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     best = max(own.looks, key=lambda look: look.val_skill or 0.0)
     turned = (best.val_skill or 0.0) - val_skill >= GAP and train_skill - (best.train_skill or 0.0) >= GAP
     if train_skill - val_skill < GAP and not turned:
+        return
+    if is_beyond(bench):  # rows of another kind: that is told as train_val_mismatch
         return
     if train_skill - bench.task.trivial(setup.train.targets) < GAP:  # nothing was learnt: validation only differs by chance
         return

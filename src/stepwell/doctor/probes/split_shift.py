@@ -3,7 +3,8 @@
 Rule: a classifier tells the splits apart by their inputs (area under its curve above 0.8 on rows held out from it). With one
 factor and shift for each feature that brings validation to where training lies, the remedy is tried, and told if it helps.
 Without, the run must end far lower on validation than on training (0.25 of skill) while simple methods that learn from other
-validation rows do better. For targets: a fifth of the validation rows has a class that training rows never have.
+validation rows do better; or lower by 0.1, where four in five validation rows lie outside of the training rows' range of a
+column. For targets: a fifth of the validation rows has a class that training rows never have.
 Source: the classifier two-sample test of Lopez-Paz and Oquab, ICLR 2017, arXiv:1610.06545.
 """
 
@@ -19,12 +20,13 @@ from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.probes.split_relation import halves
 from stepwell.doctor.remedies.data import in_units_of_validation
-from stepwell.doctor.rows import Rows
+from stepwell.doctor.rows import Rows, tensors
 from stepwell.doctor.scales import Scale, scale_of
 from stepwell.doctor.two_samples import TOLD_APART, told_apart
 
 FEWEST_ROWS = 40
 GAP = 0.25  # of skill
+BEYOND, BEYOND_GAP = 0.8, 0.1  # of the validation rows; of skill
 LEAST_LEAN = 0.3  # a normal sample of 700 values has less in nearly all draws: 3 * sqrt(6 / 700)
 NEW_CLASSES = 0.2  # of the validation rows
 _FOLLOWS = ("overfitting", "over_regularised", "too_few_epochs", "underfitting", "lr_too_high", "unnormalised_inputs")
@@ -58,7 +60,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             weight=0.93,
             explains=_FOLLOWS,
         )
-    if _val_learns_from_itself(bench, train, val):
+    if is_beyond(bench) or _val_learns_from_itself(bench, train, val):
         yield Suspicion(
             "train_val_mismatch",
             symptom,
@@ -69,6 +71,25 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             weight=0.9,
             explains=_FOLLOWS,
         )
+
+
+def is_beyond(bench: Bench) -> bool:
+    """Whether nearly all validation rows lie outside of what training has of some column, and are judged worse for it."""
+    train, val = bench.setup.train, bench.setup.val
+    last = bench.own.last if bench.own.looks and not bench.own.failed else None
+    if val is None or last is None or last.train_skill is None or last.val_skill is None:
+        return False
+    if last.train_skill - last.val_skill < BEYOND_GAP or min(len(train), len(val)) < FEWEST_ROWS:
+        return False
+    parts = zip(tensors(train.inputs), tensors(val.inputs), strict=False)
+    return any(mine.dim() == 2 and theirs.dim() == 2 and _outside(mine, theirs) >= BEYOND for mine, theirs in parts)
+
+
+def _outside(train: Tensor, val: Tensor) -> float:
+    """Of the column with most of them, the share of validation rows below or above all training rows."""
+    if not train.is_floating_point() or train.shape[1] != val.shape[1]:
+        return 0.0
+    return float(((val < train.amin(0)) | (val > train.amax(0))).float().mean(0).max())
 
 
 def _map(train: Tensor, val: Tensor) -> tuple[Tensor, Tensor]:
