@@ -2,7 +2,7 @@
 
 Diagnoses the cases of a part, counts in how many of each bin of `stepwell.doctor.confidence` a finding was right, prints that
 table as the module holds it, and the reliability: what was said beside what came true, the Brier score and the expected
-calibration error. The module's own table was counted over the six rounds, each as the rules stood before it was seen.
+calibration error. The module's own table was counted over the seven rounds, each as the rules stood before it was seen.
 """
 
 from __future__ import annotations

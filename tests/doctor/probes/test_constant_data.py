@@ -94,3 +94,35 @@ class _Pairs(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return (self.inputs[0][index], self.inputs[1][index]), self.targets[index]
+
+
+class _Prefers(nn.Module):
+    """How much better the first of two is than the second; or both their scores."""
+
+    def __init__(self, *, both: bool = False, bias: bool = False) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.score, self.both, self.bias = nn.Linear(4, 1), both, nn.Parameter(torch.ones(1)) if bias else None
+
+    def forward(self, pair: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        first, second = self.score(pair[:, 0]), self.score(pair[:, 1])
+        if self.both:
+            return first, second
+        gap: Tensor = first - second
+        return gap if self.bias is None else gap + self.bias
+
+
+def test_the_first_of_each_pair_is_the_better_one_and_that_is_no_constant_label() -> None:
+    pairs = noise(60, 2, 4), torch.ones(60, 1)
+
+    def ranked(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.softplus(-outputs * targets).mean()
+
+    def ranked_of_two(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        return nn.functional.margin_ranking_loss(outputs[0], outputs[1], targets, margin=1.0)
+
+    assert ids("constant_data", bench_of(_Prefers(), pairs, loss=ranked)) == []
+    assert ids("constant_data", bench_of(_Prefers(both=True), pairs, loss=ranked_of_two)) == []
+    # With a bias of its own the order of a pair isn't all that is learnt: one constant answer fits every row.
+    assert ids("constant_data", bench_of(_Prefers(bias=True), pairs, loss=ranked)) == ["constant_labels"]

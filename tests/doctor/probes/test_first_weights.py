@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from small_setups import bench_of, ids, law, mlp, said, signs
-from torch import nn
+from torch import Tensor, nn
 
 
 def _large(*sizes: int, std: float) -> nn.Sequential:
@@ -37,3 +39,30 @@ def test_large_inputs_and_far_targets_arent_blamed_on_the_weights() -> None:
     assert ids("first_weights", bench_of(mlp(4, 64, 2), (1000 * inputs, labels))) == []
     rows, targets = law()
     assert ids("first_weights", bench_of(mlp(4, 64, 1), (rows, targets + 500), loss=nn.MSELoss())) == []
+
+
+class _Products(nn.Module):
+    """Ratings as products of two tables' rows, as their class draws them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.viewers, self.films = nn.Embedding(20, 16), nn.Embedding(15, 16)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        marks: Tensor = (self.viewers(pair[:, 0]) * self.films(pair[:, 1])).sum(1, keepdim=True)
+        return marks
+
+
+def test_products_of_tables_of_spread_one_start_far_out_and_smaller_tables_do_not() -> None:
+    draw = torch.Generator().manual_seed(0)
+    pairs = torch.stack([torch.randint(20, (200,), generator=draw), torch.randint(15, (200,), generator=draw)], 1)
+    bench = bench_of(_Products(), (pairs, torch.randn(200, 1, generator=draw)), loss=nn.MSELoss())
+    (found,) = said("first_weights", bench)
+    assert found.id == "init_too_large"
+    # A sum of 16 products of two normal numbers has variance 16; the targets' is about 1, and the excess is what is above it.
+    assert float(str(found.evidence["excess"])) == pytest.approx(15, abs=5)
+    assert found.remedy.change is not None
+    mended = found.remedy.change(bench.setup).model
+    torch.testing.assert_close(mended.viewers.weight, 0.1 * bench.setup.model.viewers.weight)  # type: ignore[union-attr,operator]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from small_setups import bench_of, ids, mlp, noise, said
+import torch
+from small_setups import bench_of, ids, mlp, noise, said, signs
 from torch import Tensor
 
 
@@ -33,3 +34,16 @@ def test_a_flag_that_decides_a_class_is_healthy() -> None:
     inputs[:, 2] = (inputs[:, 2] > 0).float()
     labels = inputs[:, 2].long()
     assert ids("told_column", bench_of(mlp(4, 8, 2), (inputs, labels), (inputs.clone(), labels))) == []
+
+
+def test_a_column_that_is_filled_in_for_known_outcomes_and_empty_in_validation_is_a_leak() -> None:
+    inputs, labels = signs(200)
+    fees = torch.where(labels == 1, noise(200, seed=5).abs() + 1.0, torch.zeros(200))
+    val_inputs, val_labels = signs(100, seed=1)
+    train = torch.cat([inputs, fees.unsqueeze(1)], 1), labels
+    val = torch.cat([val_inputs, torch.zeros(100, 1)], 1), val_labels
+    (found,) = said("told_column", bench_of(mlp(5, 8, 2), train, val))
+    assert (found.id, found.evidence["column"]) == ("data_leakage", 4)
+    # A column that tells nothing and is empty in validation is no leak.
+    other = torch.cat([inputs, fees.roll(1).unsqueeze(1)], 1), labels
+    assert ids("told_column", bench_of(mlp(5, 8, 2), other, val)) == []

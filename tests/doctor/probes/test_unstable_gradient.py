@@ -71,3 +71,14 @@ def test_spikes_that_a_lower_rate_ends_do_not_explain_that_rate() -> None:
     bench.course(bench.with_rate(0.1)).grad_norms[:] = spiky
     told = said("unstable_gradient", bench)
     assert all(item.weight > 0.58 and "lr_too_high" in item.explains for item in told)
+
+
+def test_far_training_rows_are_told_where_validation_is_learnt_far_worse_than_simple_methods_do() -> None:
+    inputs, targets = law()
+    wild = targets.clone()
+    wild[::50] = 300.0 * (1 - 2 * (torch.arange(4.0).unsqueeze(1) % 2))  # 4 of 200 rows
+    bench = bench_of(mlp(4, 8, 1), (inputs, wild), law(seed=1), loss=nn.MSELoss(), optimizer={"name": "sgd", "lr": 0.01})
+    bench.__dict__["unfit"], bench.__dict__["room"] = False, 0.3
+    assert "unstable_gradient" in ids("unstable_gradient", bench)
+    bench.__dict__["room"] = 0.0
+    assert ids("unstable_gradient", bench) == []

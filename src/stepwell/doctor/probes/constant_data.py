@@ -2,7 +2,8 @@
 
 Rule for features: all training rows are the same; or nine in ten are, though their targets differ; or four fifths of the
 columns, or one of several inputs, are constant and simple methods find no more in the rest than in nothing. Rule for labels:
-one single target, unless the loss doesn't look at targets. Mechanical proofs: the best that can be learnt is then one constant
+one single target, unless the loss doesn't look at targets, or rows are pairs that are ranked (exchanging the two turns the
+outputs around): there the order of a pair is its target. Mechanical proofs: the best that can be learnt is then one constant
 output.
 Source: the data checks of seed 002, section 7.8.5.
 """
@@ -10,13 +11,15 @@ Source: the data checks of seed 002, section 7.8.5.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
-from stepwell.doctor.rows import Rows, tensors
+from stepwell.doctor.rows import Rows, tensors, tree
+from stepwell.doctor.trials import outputs_over
 
 MOST_SAME = 0.9
 MOST_CONSTANT = 0.8
@@ -78,6 +81,8 @@ def _labels(bench: Bench) -> Iterator[Suspicion]:
     targets = bench.setup.train.targets
     if not isinstance(targets, Tensor) or not _one_target(targets) or not _looks_at_targets(bench):
         return
+    if _ranks_pairs(bench):
+        return
     yield Suspicion(
         "constant_labels",
         "all training rows have the same target",
@@ -86,7 +91,10 @@ def _labels(bench: Bench) -> Iterator[Suspicion]:
         Remedy("Mend the code that makes the targets (rounding, a wrong column, a filter that keeps one class)"),
         proof="certain",
         weight=1.0,
-        explains=("class_imbalance", "underfitting", "label_out_of_range", "unscaled_targets", "data_leakage"),
+        explains=(
+            *("class_imbalance", "underfitting", "label_out_of_range", "unscaled_targets", "data_leakage"),
+            *("labels_misaligned", "wrong_loss"),
+        ),
         blocks=True,
     )
 
@@ -102,6 +110,34 @@ def _one_target(targets: object) -> bool:
     flat = targets.reshape(len(targets), -1).double()
     spread = (flat.max(0).values - flat.min(0).values).abs()
     return bool((spread <= 1e-7 * flat.abs().max().clamp(min=1e-12)).all())
+
+
+def _ranks_pairs(bench: Bench) -> bool:
+    """Whether there are two parts of the inputs whose exchange turns the outputs' sign, or exchanges two outputs."""
+    inputs, before = bench.some.inputs, tensors(bench.outputs)
+    parts = tensors(inputs)
+    pairs = [(at, to) for to in range(len(parts)) for at in range(to) if parts[at].shape == parts[to].shape]
+    exchanged = [_exchanged(inputs, *pair) for pair in pairs]
+    if isinstance(inputs, Tensor) and inputs.dim() >= 3 and inputs.shape[1] == 2:
+        exchanged.append(inputs.flip(1))
+    model = bench.setup.copied().model
+    return any(_turned(before, tensors(outputs_over(model, Rows(other, other, len(bench.some))))) for other in exchanged)
+
+
+def _exchanged(inputs: Any, at: int, to: int) -> Any:
+    parts = tensors(inputs)
+    parts[at], parts[to] = parts[to], parts[at]
+    number = iter(parts)
+    return tree(inputs, lambda part: next(number))
+
+
+def _turned(before: list[Tensor], after: list[Tensor]) -> bool:
+    if len(before) == 1 and len(after) == 1:
+        size = float(before[0].abs().max())
+        return size > 0 and bool(torch.allclose(after[0], -before[0], rtol=0, atol=1e-4 * size))
+    return (
+        len(before) == 2 and len(after) == 2 and all(torch.allclose(a, b) for a, b in zip(before, reversed(after), strict=True))
+    )
 
 
 def _looks_at_targets(bench: Bench) -> bool:

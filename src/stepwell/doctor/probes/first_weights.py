@@ -2,14 +2,15 @@
 
 Rule: the loss at the start lies above that of the best constant by more than twice what lies between the constant and right
 outputs (of classes: twice the logarithm of their number), while the same model with its layers' own initialisation stays below
-half of that. Drawing the weights anew must help. Source: Karpathy's recipe (loss at initialisation); TheDeepChecker (TOSEM
-2022).
+half of that, or with embeddings a tenth as large. Drawing the weights anew must help. Source: Karpathy's recipe (loss at
+initialisation); TheDeepChecker (TOSEM 2022).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from torch import Tensor
 from stepwell.doctor.asking import Asked, asked, domain_of
 from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Remedy, Suspicion
-from stepwell.doctor.remedies.modules import Change, drawn_anew
+from stepwell.doctor.probes.gradient_flow import tables_of
+from stepwell.doctor.remedies.modules import Change, drawn_anew, shrunk
 from stepwell.doctor.setup import Setup
 from stepwell.doctor.trials import outputs_over
 
 FACTOR = 2.0
+TABLES = 0.1  # of the spread of embeddings
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
@@ -30,13 +33,27 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         return
     redrawn, others = _redrawn(bench)
     own, other = excess(item, item.outputs), excess(item, _outputs(bench, redrawn(bench.setup)))
-    if own is None or own <= FACTOR or (other is not None and other > 0.5 * own):
+    if own is None or own <= FACTOR:
+        return
+    if other is not None and other > 0.5 * own:
+        yield from _tables(bench, item, own)
         return
     large = [name for name, ratio in _sizes(bench.setup, redrawn(bench.setup)) if ratio > 2]
     if not large:
         return
     for change in (redrawn, others):
         yield _suspicion(item, own, other, large, change)
+
+
+def _tables(bench: Bench, item: Asked, own: float) -> Iterator[Suspicion]:
+    """Embeddings as their class draws them, of spread 1: products of their rows are then far larger than targets."""
+    ids = tables_of(bench.setup.model)
+    names = [name for name, part in bench.setup.model.named_parameters() if id(part) in ids]
+    smaller = shrunk(names, TABLES)
+    then = excess(item, _outputs(bench, smaller(bench.setup))) if names else None
+    if then is not None and then <= 0.5 * own:
+        found = _suspicion(item, own, then, names, smaller)
+        yield replace(found, remedy=Remedy(f"Draw embeddings with a spread of {TABLES:g} in place of 1", smaller))
 
 
 def _suspicion(item: Asked, own: float, other: float | None, large: list[str], change: Change) -> Suspicion:

@@ -77,7 +77,7 @@ def _beside(bench: Bench, item: Asked, dim: int, *, scores: bool) -> Suspicion:
         Remedy("Leave softmax out: the loss applies it, along the classes" if scores else f"Give softmax dim={own}", change),
         proof="certain",
         weight=0.94,
-        explains=("missing_output_activation", "wrong_loss", *_SLOW),
+        explains=("missing_output_activation", "wrong_output_activation", "wrong_loss", *_SLOW),
     )
 
 
@@ -125,5 +125,8 @@ def _wrong_dim(bench: Bench, call: Call, dim: int, outputs: Any, *, scores: bool
         Remedy(text, change),
         proof="certain",
         weight=0.95,
-        explains=("softmax_before_ce", "batch_dependence", "missing_output_activation", "wrong_loss", *_SLOW),
+        explains=(
+            *("softmax_before_ce", "batch_dependence", "missing_output_activation", "wrong_output_activation", "wrong_loss"),
+            *_SLOW,
+        ),
     )

@@ -1,8 +1,9 @@
 """data_leakage: a column that is filled in once the outcome is known.
 
 Rule: in both splits, the rows in which a column of otherwise varied numbers has its most common value are exactly those of one
-class; and without that column simple methods do worse by 0.05 of skill. Only tables of numbers are asked: a category or a token
-may rightly decide a class.
+class; and without that column simple methods do worse by 0.05 of skill. Or it is so in training, and in validation the column
+has that value everywhere, for there the outcome isn't known yet. Only tables of numbers are asked: a category or a token may
+rightly decide a class.
 Source: Kaufman, Rosset & Perlich, Leakage in data mining, TKDD 2012: what becomes known after the target.
 """
 
@@ -34,20 +35,25 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         if part.dim() != 2 or not part.is_floating_point() or len(part) != len(labels[0]) or len(other) != len(labels[1]):
             continue
         for column in range(part.shape[1]):
-            found = _told(part[:, column], other[:, column], labels)
-            if found is not None and _worse_without(bench, place, column):
-                yield _suspicion(column, *found, num_rows=len(part))
+            empty = bool((other[:, column] == part[:, column].mode().values).all())
+            found = _told(part[:, column], other[:, column], labels[:1] if empty else labels)
+            if found is not None and (empty or _worse_without(bench, place, column)):
+                yield _suspicion(column, *found, num_rows=len(part), empty=empty)
                 return
 
 
 def _told(train: Tensor, val: Tensor, labels: list[Tensor]) -> tuple[float, int] | None:
-    """The column's most common value and the class that it stands for; None where it stands for none."""
+    """The column's most common value and the class that it stands for; None where it stands for none.
+
+    Args:
+        labels: of training rows, and of validation rows where they are to be asked too.
+    """
     common = train.mode().values
     here = train == common
     if int(here.sum()) < FEWEST_ROWS or len(torch.unique(train[~here])) < VARIED:
         return None
     label = labels[0][here][0]
-    for values, wanted in ((train, labels[0]), (val, labels[1])):
+    for values, wanted in zip((train, val), labels, strict=False):
         those = wanted == label
         if min(int(those.sum()), int((~those).sum())) < FEWEST_ROWS or not torch.equal(values == common, those):
             return None
@@ -73,14 +79,15 @@ def _worse_without(bench: Bench, place: int, column: int) -> bool:
     return known is not None and rest is not None and known.best - rest.best >= LESS
 
 
-def _suspicion(column: int, value: float, label: int, *, num_rows: int) -> Suspicion:
+def _suspicion(column: int, value: float, label: int, *, num_rows: int, empty: bool) -> Suspicion:
+    where = "of training; of validation it is so in all" if empty else "of training and of validation"
     return Suspicion(
         "data_leakage",
-        f"column {column} is {value:g} in exactly the rows of class {label}, of training and of validation",
+        f"column {column} is {value:g} in exactly the rows of class {label}, {where}",
         "the column is filled in once the outcome is known: what the model is to predict isn't known then",
         {"column": column, "value": value, "label": label, "num_rows": num_rows},
         Remedy(f"Leave column {column} out, and all that is known only after the target"),
         proof="certain",
         weight=0.8,
-        explains=("overfitting",),
+        explains=("overfitting", "train_val_mismatch"),
     )

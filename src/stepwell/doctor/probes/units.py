@@ -33,7 +33,7 @@ RAILS: dict[str, tuple[float, float]] = {
 }
 HALF, ALL = 0.5, 0.95
 SURE = 0.72  # weight where nearly all units of a layer have no gradient
-FEW = 0.7  # weight where only some of the layers have such units, and these others: what fades on the way may be the cause
+FEW = 0.7  # at most, where only a minority of the layers has such units beside others: what fades on the way comes first
 _FOLLOWS = ("vanishing_gradient", "lr_too_low", "underfitting", "capacity_too_small", "too_few_epochs")
 
 
@@ -52,7 +52,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         redrawn = drawn_anew()
         anew = shares_of(redrawn(bench.setup).model.eval(), inputs)[0 if name == "dead_relu" else 1]
         helped = all(anew.get(key, 0.0) <= HALF for key in worst)
-        weight = FEW if few else 0.75 if helped else SURE if max(worst.values()) > ALL else 0.6
+        weight = 0.75 if helped else SURE if max(worst.values()) > ALL else 0.6
+        weight = min(weight, FEW) if few else weight
         if helped:
             yield _suspicion(name, worst, Remedy("Draw the weights anew, with biases near 0", redrawn), weight)
             continue

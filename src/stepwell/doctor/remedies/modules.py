@@ -143,6 +143,20 @@ def drawn_anew(names: Iterable[str] | None = None, *, spread: Literal["default",
     return change
 
 
+def shrunk(names: Iterable[str], factor: float) -> Change:
+    """Some of the parameters at `factor` times their size."""
+    chosen = tuple(names)
+
+    def change(setup: Setup) -> Setup:
+        copied = setup.copied()
+        with torch.no_grad():
+            for name in chosen:
+                copied.model.get_parameter(name).mul_(factor)
+        return copied
+
+    return change
+
+
 def _draw_by_he_(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
