@@ -93,6 +93,16 @@ def test_room_is_what_simple_methods_reach_beyond_the_training() -> None:
     assert not Bench(_made(optimizer={"name": "adam", "lr": 0.02}, epochs=20)).unfit
 
 
+def test_asking_for_what_was_trained_trains_nothing() -> None:
+    bench = Bench(_made())
+    other = bench.with_rate(0.1)
+    assert bench.trained(other) is None
+    assert bench.spent_steps == 8  # of the steps that tell what one costs
+    course = bench.course(other)
+    assert bench.trained(other) is course
+    assert bench.trained(other, seed=1) is None
+
+
 def test_nothing_is_learnt_where_rows_that_tell_the_answer_are_answered_with_the_most_common_one() -> None:
     still = {"name": "sgd", "lr": 1e-9}
     # Labels that rows tell nothing of.
@@ -136,6 +146,7 @@ def test_the_cost_of_a_trial_is_told_by_the_steps_not_yet_trained_and_what_is_sp
     bench.__dict__["own"] = replace(bench.own, seconds=2.0, stepping=2.0)
     assert bench.cost(bench.setup) == pytest.approx(2.0)  # the second seed; the first was trained
     longer = bench.setup.change(epochs=6)
-    assert bench.cost(longer) == pytest.approx(8.0)  # twice the steps, two seeds
+    assert bench.cost(longer) == pytest.approx(8.0 + 2.0)  # twice the steps, two seeds; and the second seed beside it
     bench.course(longer)
-    assert bench.cost(longer) == pytest.approx(4.0)
+    assert bench.cost(longer) == pytest.approx(4.0 + 2.0)
+    assert bench.cost(longer, seeds=(0,)) == 0.0

@@ -155,10 +155,14 @@ class Bench:
         steps = self._steps_of(setup) if num_steps is None else num_steps
         key = (id(setup), seed, steps)
         if key not in self._courses:
-            num_looks = OWN_LOOKS if setup is self.setup else TRIAL_LOOKS
+            num_looks = OWN_LOOKS if setup is self.setup and seed == SEEDS[0] else TRIAL_LOOKS
             self._courses[key] = self.run(setup, steps, seed=seed, num_looks=num_looks)
             self._kept.append(setup)  # its id stays its own
         return self._courses[key]
+
+    def trained(self, setup: Setup, *, seed: int = 0) -> Course | None:
+        """The course of a setup where it was trained already; None where it wasn't."""
+        return self._courses.get((id(setup), seed, self._steps_of(setup)))
 
     def run(self, setup: Setup, num_steps: int, *, seed: int = 0, num_looks: int = 1) -> Course:
         """Train a copy, for no more steps than are left, and count them; nothing is remembered."""
@@ -171,20 +175,22 @@ class Bench:
         return max(1, round(self.trial_steps * setup.num_steps / self.setup.num_steps))
 
     def cost(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> float:
-        """CPU seconds that trying a setup may take, told by its own training; what was trained already costs nothing."""
-        courses = self._new_courses(setup, seeds)
-        return courses * (self._steps_of(setup) * self.own.step_seconds + (TRIAL_LOOKS + 1) * self.own.look_seconds)
+        """CPU seconds that trying a setup beside the bench's own may take; what was trained already costs nothing."""
+        looking = (TRIAL_LOOKS + 1) * self.own.look_seconds
+        return sum(self._steps_of(one) * self.own.step_seconds + looking for one in self._missing(setup, seeds))
 
     def affords(self, setup: Setup, *, seeds: tuple[int, ...] = SEEDS) -> bool:
         """Whether a setup can be tried with what is left."""
-        num_new = self._new_courses(setup, seeds)
-        if num_new == 0:
+        missing = self._missing(setup, seeds)
+        if not missing:
             return True
-        enough = self.spent_steps + self._steps_of(setup) * num_new <= self.most_steps
+        enough = self.spent_steps + sum(map(self._steps_of, missing)) <= self.most_steps
         return enough and self.left > 0 and self.cost(setup, seeds=seeds) <= self.left
 
-    def _new_courses(self, setup: Setup, seeds: tuple[int, ...]) -> int:
-        return sum((id(setup), seed, self._steps_of(setup)) not in self._courses for seed in seeds)
+    def _missing(self, setup: Setup, seeds: tuple[int, ...]) -> list[Setup]:
+        """What has to be trained yet, a course each: of the setup, and of the bench's own beside it."""
+        both = [self.setup] if setup is self.setup else [setup, self.setup]
+        return [one for one in both for seed in seeds if self.trained(one, seed=seed) is None]
 
     def mended(self, remedy: Remedy) -> Setup:
         """The setup with a remedy applied; the same one each time."""

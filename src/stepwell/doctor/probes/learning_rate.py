@@ -58,7 +58,7 @@ def _promising(bench: Bench, factors: tuple[float, ...]) -> tuple[float, ...]:
     lowest, found = min(there, default=float("inf")), tuple[float, ...]()
     for factor in factors:
         setup = bench.with_rate(factor)
-        if bench.left <= bench.cost(setup, seeds=SEEDS) / 2:
+        if bench.left <= bench.cost(setup, seeds=SEEDS[:1]):
             break
         course = bench.course(setup, num_steps=num_steps)
         loss = course.last.train_loss if course.looks and not course.failed else float("inf")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stepwell.doctor.bench import Bench
+from stepwell.doctor.bench import LONGEST, Bench
 from stepwell.doctor.findings import Remedy, Suspicion
 
 MISSING = 0.1
@@ -36,7 +36,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             "reference": reference.best,
             "linear": reference.linear,
             "neighbours": reference.neighbours,
-            "one_batch": bench.one_batch.told,
+            "one_batch": bench.one_batch.told if bench.left >= LONGEST else None,
         },
         Remedy("Look at the network: more units or layers, activations between them, inputs it can use"),
         proof="mechanism",

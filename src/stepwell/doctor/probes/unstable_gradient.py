@@ -78,8 +78,8 @@ def is_spiky(norms: list[float]) -> bool:
 
 def _calm_at_a_lower_rate(bench: Bench) -> bool:
     """Whether a training at a lower rate, of those tried, learnt more and had no spikes."""
-    lower = [bench.course(setup) for factor, setup in bench.rates.items() if factor < 1]
-    better = [course for course in lower if not course.failed and course.skill() > bench.own.skill() + BEYOND]
+    lower = [bench.trained(setup) for factor, setup in bench.rates.items() if factor < 1]
+    better = [one for one in lower if one is not None and not one.failed and one.skill() > bench.own.skill() + BEYOND]
     return any(not is_spiky(course.grad_norms) for course in better)
 
 
