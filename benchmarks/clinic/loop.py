@@ -46,7 +46,7 @@ def train(setup: Setup, *, seed: int = 0) -> list[float]:
                 loss = setup["loss"](model(inputs), targets)
                 loss.backward()
                 optimizer.step()
-                losses.append(float(loss))
+                losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
                     return losses
     return losses

@@ -140,7 +140,10 @@ def _flipped_at_random(seed: int) -> Setup:
     """The Dataset flips and shades at random: no row is ever the same twice; dropout on top."""
     pieces, flawed = castings(seed)
     train, val = cut(pieces, flawed, 700)
-    train.change = lambda piece: (piece.flip(2) if torch.rand(()) < 0.5 else piece) * (0.8 + 0.4 * torch.rand(()))
+    g = drawn(seed, "flips")
+    train.change = lambda piece: (
+        (piece.flip(2) if torch.rand((), generator=g) < 0.5 else piece) * (0.8 + 0.4 * torch.rand((), generator=g))
+    )
     with seeded(seed):
         layers: list[nn.Module] = [nn.Conv2d(1, 12, 5), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1)]
         model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(12, 1))

@@ -111,7 +111,7 @@ def reference_of(train: Rows, val: Rows, task: Task) -> Reference | None:
         return None
     try:
         both = joined([train.inputs, val.inputs])  # in one: as many kinds of tokens in either
-    except RuntimeError:  # rows of other shapes
+    except (RuntimeError, LookupError, TypeError):  # rows of another form
         return None
     columns, free = columns_of(both), free_of_place(both)
     wanted, truth = _wanted(train.targets, task), val.targets

@@ -124,5 +124,24 @@ def test_the_first_of_each_pair_is_the_better_one_and_that_is_no_constant_label(
 
     assert ids("constant_data", bench_of(_Prefers(), pairs, loss=ranked)) == []
     assert ids("constant_data", bench_of(_Prefers(both=True), pairs, loss=ranked_of_two)) == []
+
+    # Numbers of viewers aren't numbers of films: the two can't be exchanged, and the same target for all stays one.
+    class Ratings(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.viewers, self.films = nn.Embedding(60, 3), nn.Embedding(2, 3)
+
+        def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+            marks: Tensor = (self.viewers(pair[0]) * self.films(pair[1])).sum(1, keepdim=True)
+            return marks
+
+    class Rated(Dataset[tuple[tuple[Tensor, Tensor], Tensor]]):
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, row: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            return (torch.tensor(row), torch.tensor(row % 2)), torch.ones(1)
+
+    assert ids("constant_data", bench_of(Ratings(), Rated(), loss=nn.MSELoss())) == ["constant_labels"]
     # With a bias of its own the order of a pair isn't all that is learnt: one constant answer fits every row.
     assert ids("constant_data", bench_of(_Prefers(bias=True), pairs, loss=ranked)) == ["constant_labels"]

@@ -63,6 +63,7 @@ def test_products_of_tables_of_spread_one_start_far_out_and_smaller_tables_do_no
     assert found.id == "init_too_large"
     # A sum of 16 products of two normal numbers has variance 16; the targets' is about 1, and the excess is what is above it.
     assert float(str(found.evidence["excess"])) == pytest.approx(15, abs=5)
+    assert "with embeddings of 0.1 of their size" in found.symptom
     assert found.remedy.change is not None
     mended = found.remedy.change(bench.setup).model
     torch.testing.assert_close(mended.viewers.weight, 0.1 * bench.setup.model.viewers.weight)  # type: ignore[union-attr,operator]

@@ -62,3 +62,13 @@ def test_shapes_that_broadcast_in_batches_of_one_size_only_are_a_mismatch() -> N
     (found,) = said("target_shape", bench_of(Follows(), train, **settings))
     assert (found.id, found.proof, found.evidence["outputs"]) == ("target_shape_mismatch", "certain", [8, 8, 1])
     assert ids("target_shape", bench_of(Follows(), (inputs, train[1].unsqueeze(-1)), **settings)) == []
+
+
+def test_outputs_that_all_lie_on_one_side_of_their_targets_do_not_hide_the_pairing() -> None:
+    # There absolute errors add up to the same, whichever target a row gets.
+    layer = nn.Linear(4, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, -50.0)
+    inputs, targets = law()
+    assert ids("target_shape", bench_of(layer, (inputs, targets[:, 0]), loss=nn.L1Loss())) == ["target_shape_mismatch"]
+    assert ids("target_shape", bench_of(layer, (inputs, targets), loss=nn.L1Loss())) == []

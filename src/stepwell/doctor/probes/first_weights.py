@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,8 +40,9 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     large = [name for name, ratio in _sizes(bench.setup, redrawn(bench.setup)) if ratio > 2]
     if not large:
         return
+    words = "Leave weights as the layers' classes draw them, or draw them with He's or Glorot's spread"
     for change in (redrawn, others):
-        yield _suspicion(item, own, other, large, change)
+        yield _suspicion(item, own, ("with weights as their layers draw them", other), large, Remedy(words, change))
 
 
 def _tables(bench: Bench, item: Asked, own: float) -> Iterator[Suspicion]:
@@ -52,18 +52,19 @@ def _tables(bench: Bench, item: Asked, own: float) -> Iterator[Suspicion]:
     smaller = shrunk(names, TABLES)
     then = excess(item, _outputs(bench, smaller(bench.setup))) if names else None
     if then is not None and then <= 0.5 * own:
-        found = _suspicion(item, own, then, names, smaller)
-        yield replace(found, remedy=Remedy(f"Draw embeddings with a spread of {TABLES:g} in place of 1", smaller))
+        remedy = Remedy(f"Draw embeddings with {TABLES:g} of their spread", smaller)
+        yield _suspicion(item, own, (f"with embeddings of {TABLES:g} of their size", then), names, remedy)
 
 
-def _suspicion(item: Asked, own: float, other: float | None, large: list[str], change: Change) -> Suspicion:
+def _suspicion(item: Asked, own: float, instead: tuple[str, float | None], large: list[str], remedy: Remedy) -> Suspicion:
+    how, other = instead
     return Suspicion(
         "init_too_large",
         f"the first loss is {own:.3g} times as far above the best constant's as that is above 0"
-        + (f"; with weights as their layers draw them it is {max(other, 0.0):.3g} times" if other is not None else ""),
+        + (f"; {how} it is {max(other, 0.0):.3g} times" if other is not None else ""),
         "first outputs are so large that steps undo them before anything is learnt, or units are at their rails",
         {"excess": own, "excess_redrawn": other, "layers": large[:20], "spread_of_outputs": float(item.outputs.std())},
-        Remedy("Leave weights as the layers' classes draw them, or draw them with He's or Glorot's spread", change),
+        remedy,
         proof="mechanism",
         weight=0.85,
         explains=(

@@ -28,7 +28,8 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     held = held_tensors(setup)
     theirs = None if held is None else {id(part) for part in held}
     alike = [name for name, part in _weights(setup.model) if _same_rows(part) and (theirs is None or id(part) in theirs)]
-    if not alike and not _flat_tables(setup.model):
+    flat = _flat_tables(setup.model)
+    if not alike and not flat:
         return
     course = bench.run(setup, STEPS)
     if course.failed:
@@ -36,11 +37,11 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
     after = dict(course.model.named_parameters())
     names = [name for name in alike if _num_kinds(after[name]) <= max(1, len(after[name]) // 4)]
     names += [name for name in _without_gradient(bench, alike) if name not in names]
-    names += [name for name in _flat_tables(setup.model) if _stays_flat(setup.model.get_parameter(name), after[name])]
+    names += [name for name in flat if _stays_flat(setup.model.get_parameter(name), after[name])]
     if not names:
         return
     first = after[names[0]]
-    num_units = first.shape[1] if id(setup.model.get_parameter(names[0])) in tables_of(setup.model) else len(first)
+    num_units = first.shape[1] if names[0] in flat else len(first)
     yield Suspicion(
         "symmetric_init",
         f"all {num_units} units of {names[0]} are the same unit, before and after {STEPS} steps"

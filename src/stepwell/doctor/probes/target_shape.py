@@ -20,6 +20,7 @@ from stepwell.doctor.bench import Bench
 from stepwell.doctor.findings import Number, Remedy, Suspicion
 from stepwell.doctor.remedies.heads import missing_outputs
 from stepwell.doctor.remedies.losses import Reshaped, reshaped
+from stepwell.doctor.setup import Loss
 
 
 def probe(bench: Bench) -> Iterator[Suspicion]:
@@ -32,32 +33,16 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         return
     if outputs.shape == targets.shape or len(torch.unique(targets)) < 2 or len(outputs) < 3:
         return
-    if outputs.is_floating_point():  # outputs that differ between rows, lest a constant model hides the pairing
-        draw = torch.Generator().manual_seed(0)
-        outputs = outputs + 0.1 * (outputs.std() + 0.1) * torch.rand(outputs.shape, generator=draw)
-    mended = Reshaped(bench.setup.loss)
     size = bench.setup.batch_size
     if size < len(outputs) and not math.isfinite(value_of(bench.setup.loss, outputs, targets)):
         outputs, targets = outputs[:size], targets[:size]  # there are shapes that broadcast in batches of one size only
-    turned = targets.roll(1, 0)
-    same, moved = value_of(bench.setup.loss, outputs, targets), value_of(bench.setup.loss, outputs, turned)
-    right, wrong = value_of(mended, outputs, targets), value_of(mended, outputs, turned)
-    if not all(math.isfinite(value) for value in (same, moved, right, wrong)):
-        return
-    small = 1e-5 * max(abs(same), 1e-6)
-    mixed = abs(same - moved) <= small or _is_broadcast(bench, outputs, targets, same)
-    if mixed and abs(right - wrong) > 10 * small:
+    found = next((one for one in (_mixed(bench.setup.loss, some, targets) for some in _asked(outputs, targets)) if one), None)
+    if found is not None:
         yield Suspicion(
             "target_shape_mismatch",
             f"outputs are {_shape(outputs)}, targets {_shape(targets)}; every output meets targets of other rows",
             "the shapes broadcast: every output is compared with every target, so the best answer is the targets' mean",
-            {
-                "outputs": list(outputs.shape),
-                "targets": list(targets.shape),
-                "loss": same,
-                "loss_rows_turned": moved,
-                "loss_same_shape": right,
-            },
+            {"outputs": list(outputs.shape), "targets": list(targets.shape), **found},
             Remedy("Give targets the outputs' shape: loss(outputs, targets.view_as(outputs))", reshaped),
             proof="certain",
             weight=0.95,
@@ -65,7 +50,31 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         )
 
 
-def _is_broadcast(bench: Bench, outputs: Tensor, targets: Tensor, value: float) -> bool:
+def _asked(outputs: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    """Outputs that differ between rows, lest a constant model hides the pairing; and some on both sides of the targets: where all
+    lie on one side, a sum of absolute errors doesn't see it."""
+    if not outputs.is_floating_point():
+        yield outputs
+        return
+    draw = torch.Generator().manual_seed(0)
+    yield outputs + 0.1 * (outputs.std() + 0.1) * torch.rand(outputs.shape, generator=draw)
+    yield targets.float().mean() + targets.float().std() * torch.randn(outputs.shape, generator=draw)
+
+
+def _mixed(loss: Loss, outputs: Tensor, targets: Tensor) -> dict[str, Number] | None:
+    """What the loss says of rows whose targets were turned, where it says the same of them though it wouldn't of equal shapes."""
+    turned, mended = targets.roll(1, 0), Reshaped(loss)
+    same, moved = value_of(loss, outputs, targets), value_of(loss, outputs, turned)
+    right, wrong = value_of(mended, outputs, targets), value_of(mended, outputs, turned)
+    small = 1e-5 * max(abs(same), 1e-6)
+    if not all(math.isfinite(value) for value in (same, moved, right, wrong)) or abs(right - wrong) <= 10 * small:
+        return None
+    if abs(same - moved) > small and not _is_broadcast(loss, outputs, targets, same):
+        return None
+    return {"loss": same, "loss_rows_turned": moved, "loss_same_shape": right}
+
+
+def _is_broadcast(loss: Loss, outputs: Tensor, targets: Tensor, value: float) -> bool:
     """Whether the loss is that of both tensors repeated to the shape in which they meet."""
     try:
         shape = (outputs.float() + targets.float()).shape
@@ -73,7 +82,7 @@ def _is_broadcast(bench: Bench, outputs: Tensor, targets: Tensor, value: float) 
         return False
     if shape.numel() <= outputs.numel():
         return False
-    repeated = value_of(bench.setup.loss, outputs.expand(shape), targets.expand(shape))
+    repeated = value_of(loss, outputs.expand(shape), targets.expand(shape))
     return abs(repeated - value) <= 1e-5 * max(abs(value), 1e-6)
 
 

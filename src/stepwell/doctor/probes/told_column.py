@@ -35,29 +35,31 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
         if part.dim() != 2 or not part.is_floating_point() or len(part) != len(labels[0]) or len(other) != len(labels[1]):
             continue
         for column in range(part.shape[1]):
-            empty = bool((other[:, column] == part[:, column].mode().values).all())
-            found = _told(part[:, column], other[:, column], labels[:1] if empty else labels)
+            common = part[:, column].mode().values
+            empty = bool((other[:, column] == common).all())
+            found = _told([part[:, column], other[:, column]], common, labels[:1] if empty else labels)
             if found is not None and (empty or _worse_without(bench, place, column)):
-                yield _suspicion(column, *found, num_rows=len(part), empty=empty)
+                yield _suspicion(column, float(common), found, num_rows=len(part), empty=empty)
                 return
 
 
-def _told(train: Tensor, val: Tensor, labels: list[Tensor]) -> tuple[float, int] | None:
-    """The column's most common value and the class that it stands for; None where it stands for none.
+def _told(splits: list[Tensor], common: Tensor, labels: list[Tensor]) -> int | None:
+    """The class that a column's most common value stands for; None where it stands for none.
 
     Args:
+        splits: the column in training and in validation rows.
+        common: that value.
         labels: of training rows, and of validation rows where they are to be asked too.
     """
-    common = train.mode().values
-    here = train == common
-    if int(here.sum()) < FEWEST_ROWS or len(torch.unique(train[~here])) < VARIED:
+    here = splits[0] == common
+    if int(here.sum()) < FEWEST_ROWS or len(torch.unique(splits[0][~here])) < VARIED:
         return None
     label = labels[0][here][0]
-    for values, wanted in zip((train, val), labels, strict=False):
+    for values, wanted in zip(splits, labels, strict=False):
         those = wanted == label
         if min(int(those.sum()), int((~those).sum())) < FEWEST_ROWS or not torch.equal(values == common, those):
             return None
-    return float(common), int(label)
+    return int(label)
 
 
 def _worse_without(bench: Bench, place: int, column: int) -> bool:

@@ -55,9 +55,7 @@ def probe(bench: Bench) -> Iterator[Suspicion]:
             remedy,
             proof="mechanism",
             weight=0.5 if of_the_rate else 0.65,
-            explains=("exploding_gradient", "underfitting")
-            if of_the_rate
-            else ("lr_too_high", "exploding_gradient", "underfitting"),
+            explains=("exploding_gradient", "underfitting", *([] if of_the_rate else ["lr_too_high"])),
         )
 
 
